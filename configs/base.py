@@ -1,0 +1,67 @@
+"""The defaults: the paper's setup (App. B) on ResNet-18. Every other config is a delta on it."""
+
+from ml_collections import ConfigDict
+
+
+def get_config() -> ConfigDict:
+  config = ConfigDict()
+  config.protocol = "paper"  # or "authors": what the reference code computes, slips included
+  config.seed = 0
+
+  config.data = ConfigDict()
+  config.data.name = "cub"  # cub, toybirds or folder
+  config.data.dir = ""  # the CUB_200_2011 folder or .tgz, or a user's folder
+  config.data.cache = ""  # prepared data; "" is $JPROTOP_CACHE or ~/.cache/jprotop
+  config.data.image_size = 224
+  config.data.validation_share = 0.1  # of the training images of each class
+  config.data.copies = 40  # augmented copies of each image in an epoch; 0: the image itself
+  # ToyBirds only.
+  config.data.toy = ConfigDict(
+    {"num_classes": 8, "images_per_class": 30, "size": 160, "seed": 0}
+  )
+
+  config.model = ConfigDict()
+  config.model.backbone = "resnet18"
+  config.model.addon = "regular"
+  config.model.prototypes_per_class = 10
+  config.model.prototype_depth = 128
+  config.model.similarity = "log"
+  config.model.distance = "squared_l2"
+  config.model.dtype = "float32"  # or bfloat16; distances stay float32
+
+  config.loss = ConfigDict({"cluster": 0.8, "separation": -0.08, "l1": 1e-4})
+
+  training = config.training = ConfigDict()
+  training.batch_size = 80
+  training.push_batch_size = 75
+  training.evaluation_batch_size = 100
+  training.weight_decay = 1e-3
+  training.keep_checkpoints = 2
+  # A spell as a plain classifier, for a backbone that starts from nothing; 0 epochs: none.
+  training.pretrain = ConfigDict(
+    {
+      "epochs": 0,
+      "learning_rate": ConfigDict({"features": 1e-3, "classifier": 1e-3}),
+      "schedule": "cosine",
+    }
+  )
+  training.warm = ConfigDict(
+    {"epochs": 5, "learning_rate": ConfigDict({"add_on": 3e-3, "prototypes": 3e-3})}
+  )
+  training.joint = ConfigDict(
+    {
+      "epochs": 6,
+      "learning_rate": ConfigDict({"features": 1e-4, "add_on": 3e-3, "prototypes": 3e-3}),
+      "schedule": "step",
+      "decay_every": 5,
+    }
+  )
+  training.last_layer = ConfigDict({"epochs": 20, "learning_rate": ConfigDict({"last_layer": 1e-4})})
+
+  config.attack = ConfigDict()
+  config.attack.num_images = 20
+  config.attack.eps = 8 / 255
+  config.attack.step_size = 2 / 255
+  config.attack.num_steps = 40
+  config.attack.batch_size = 20
+  return config.lock()

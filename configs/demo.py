@@ -1,0 +1,25 @@
+"""ToyBirds on a laptop: what `make demo` runs, from drawing the birds to the report.
+
+  python -m experiments.demo --config=configs/demo.py --workdir=runs/demo
+"""
+
+from configs import base
+
+
+def get_config():
+  config = base.get_config()
+  with config.unlocked():
+    config.data.name = "toybirds"
+    config.data.image_size = 112
+    config.data.copies = 4
+    config.model.backbone = "resnet_small"
+    config.model.prototypes_per_class = 5
+    config.model.prototype_depth = 64
+    config.training.batch_size = 40
+    config.training.pretrain.epochs = 4
+    config.training.warm.epochs = 2
+    config.training.joint.epochs = 4
+    config.training.last_layer.epochs = 3
+    config.training.last_layer.learning_rate.last_layer = 1e-3
+    config.attack.num_images = 40
+  return config

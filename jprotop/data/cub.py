@@ -1,0 +1,194 @@
+"""CUB-200-2011 (Wah et al. 2011) from its official folder or archive."""
+
+import hashlib
+import os
+import pathlib
+import tarfile
+import urllib.request
+from collections.abc import Iterator
+
+import numpy as np
+
+from jprotop.data.parts import PARTS
+from jprotop.errors import InputError
+from jprotop.files import atomic_path
+
+URL = "https://data.caltech.edu/records/65de6-vp158/files/CUB_200_2011.tgz"
+MD5 = "97eceeb196236b17998738112f37df78"
+_FILES = (
+  "images.txt",
+  "classes.txt",
+  "image_class_labels.txt",
+  "train_test_split.txt",
+  "bounding_boxes.txt",
+  "parts/parts.txt",
+  "parts/part_locs.txt",
+)
+
+
+def locate(path: str, cache: pathlib.Path) -> pathlib.Path:
+  """The CUB_200_2011 folder at `path`: itself, its parent, or the .tgz, unpacked into the cache.
+
+  Raises:
+    InputError: there is none, or it is incomplete.
+  """
+  root = pathlib.Path(path).expanduser()
+  if not path or not root.exists():
+    raise InputError(
+      f"data.dir={path!r} does not exist; give the CUB_200_2011 folder or its .tgz with "
+      "--config.data.dir, or fetch it with python -m experiments.download_cub --dir=DIR"
+    )
+  if root.is_file():
+    root = _unpack(root, cache)
+  if not (root / "images.txt").exists() and (root / "CUB_200_2011").is_dir():
+    root = root / "CUB_200_2011"
+  missing = [name for name in (*_FILES, "images") if not (root / name).exists()]
+  if missing:
+    raise InputError(
+      f"{root} is not a complete CUB_200_2011 folder: {', '.join(missing)} missing; unpack the "
+      "official archive again"
+    )
+  return root
+
+
+def _unpack(archive: pathlib.Path, cache: pathlib.Path) -> pathlib.Path:
+  """Unpacks an archive once; a folder appears under its final name only when it is complete."""
+  stat = archive.stat()
+  name = f"{archive.resolve()}-{stat.st_size}-{stat.st_mtime_ns}"
+  target = cache / "unpacked" / hashlib.sha256(name.encode()).hexdigest()[:16]
+  if target.exists():
+    return target
+  try:
+    with atomic_path(target) as temporary, tarfile.open(archive) as tar:
+      temporary.mkdir()
+      # The data filter refuses members that would land outside the folder.
+      tar.extractall(temporary, filter="data")
+  except (tarfile.TarError, EOFError) as error:
+    raise InputError(f"{archive} cannot be unpacked ({error}); download it again") from error
+  return target
+
+
+def download(directory: pathlib.Path, *, url: str = URL, md5: str = MD5) -> pathlib.Path:
+  """Downloads the official archive into a directory and checks its MD5 hash.
+
+  Raises:
+    InputError: no network, or another hash.
+  """
+  target = directory / "CUB_200_2011.tgz"
+  digest = hashlib.md5(usedforsecurity=False)
+  try:
+    with atomic_path(target) as temporary:
+      with urllib.request.urlopen(url, timeout=60) as response, open(temporary, "wb") as file:
+        while block := response.read(1 << 20):
+          file.write(block)
+          digest.update(block)
+      if digest.hexdigest() != md5:
+        raise InputError(
+          f"{url} has MD5 {digest.hexdigest()}, not {md5}; the download was cut off or changed: "
+          "try again"
+        )
+  except InputError as error:
+    if isinstance(error.__cause__, OSError):
+      raise InputError(
+        f"cannot download {url}: {error.__cause__}; on a machine without a network copy the "
+        "archive there by hand and give it with --config.data.dir"
+      ) from error
+    raise
+  return target
+
+
+def _table(path: pathlib.Path, columns: int) -> dict[int, list[str]]:
+  """Rows `key value...` of one of CUB's text files, by their integer key."""
+  rows = {}
+  for number, line in enumerate(path.read_text().splitlines(), 1):
+    fields = line.split(maxsplit=columns)
+    if not fields:
+      continue
+    try:
+      rows[int(fields[0])] = fields[1:]
+    except ValueError:
+      fields = []
+    if len(fields) != columns + 1:
+      raise InputError(f"{path}, line {number}: {line!r} does not have {columns + 1} fields")
+  return rows
+
+
+class Annotations:
+  """What CUB's text files say, images sorted by path as the reference sorts them.
+
+  Attributes:
+    root: the folder.
+    class_names: C names, label = class id - 1.
+    image_ids: N paths below images/, sorted by class folder, then file name.
+    label: int [N]; is_train: bool [N]; box: float32 [N, 4] (x, y, w, h).
+    parts: float32 [N, 15, 3] (x, y, visible) in pixels.
+  """
+
+  def __init__(self, root: pathlib.Path):
+    self.root = root
+    paths = {key: row[0] for key, row in _table(root / "images.txt", 1).items()}
+    classes = _table(root / "classes.txt", 1)
+    labels = _table(root / "image_class_labels.txt", 1)
+    split = _table(root / "train_test_split.txt", 1)
+    boxes = _table(root / "bounding_boxes.txt", 4)
+    parts = self._read_parts(root / "parts/part_locs.txt", set(paths))
+    for name, table in (("label", labels), ("split", split), ("box", boxes)):
+      missing = paths.keys() - table.keys()
+      if missing:
+        raise InputError(
+          f"{root}: {len(missing)} images have no {name}, the first is "
+          f"{paths[min(missing)]}; the text files do not belong together"
+        )
+    # The reference sorts class folders, then file names, by their spelling.
+    keys = sorted(paths, key=lambda key: tuple(os.path.split(paths[key])))
+    self.class_names = [classes[key][0] for key in sorted(classes)]
+    self.image_ids = [paths[key] for key in keys]
+    self.label = np.array([int(labels[key][0]) - 1 for key in keys])
+    self.is_train = np.array([split[key][0] == "1" for key in keys])
+    self.box = np.array([[float(v) for v in boxes[key]] for key in keys], np.float32)
+    self.parts = np.stack([parts[key] for key in keys])
+    if self.label.min() < 0 or self.label.max() >= len(self.class_names):
+      raise InputError(f"{root}: image_class_labels.txt names a class that classes.txt lacks")
+
+  @staticmethod
+  def _read_parts(path: pathlib.Path, images: set[int]) -> dict[int, np.ndarray]:
+    parts = {key: np.zeros((len(PARTS), 3), np.float32) for key in images}
+    for number, line in enumerate(path.read_text().splitlines(), 1):
+      try:
+        image, part, x, y, visible = line.split()
+        if int(image) in parts and int(visible):
+          parts[int(image)][int(part) - 1] = float(x), float(y), 1.0
+      except (ValueError, IndexError) as error:
+        raise InputError(f"{path}, line {number}: {line!r} is not a part location") from error
+    return parts
+
+  def fingerprint(self) -> str:
+    """Of the annotations and of every image file's size and time of change."""
+    digest = hashlib.sha256()
+    for name in _FILES:
+      digest.update((self.root / name).read_bytes())
+    missing = []
+    for image_id in self.image_ids:
+      path = self.root / "images" / image_id
+      try:
+        stat = path.stat()
+        digest.update(f"{image_id} {stat.st_size} {stat.st_mtime_ns}\n".encode())
+      except OSError:
+        missing.append(image_id)
+    if missing:
+      raise InputError(
+        f"{self.root}/images lacks {len(missing)} of {len(self.image_ids)} images, the first is "
+        f"{missing[0]}; unpack the official archive again"
+      )
+    return digest.hexdigest()[:16]
+
+  def examples(self, split: str) -> Iterator[dict]:
+    """Examples of "train" or "test" for `builders.ImageSet`."""
+    for i in np.flatnonzero(self.is_train == (split == "train")):
+      yield {
+        "image": (self.root / "images" / self.image_ids[i]).read_bytes(),
+        "image_id": self.image_ids[i],
+        "label": int(self.label[i]),
+        "box": self.box[i],
+        "parts": self.parts[i],
+      }

@@ -1,0 +1,235 @@
+"""A data set as the rest of jprotop sees it: splits with labels, ids, boxes, parts and pixels."""
+
+import dataclasses
+import functools
+import hashlib
+import inspect
+import os
+import pathlib
+from collections.abc import Sequence
+
+import numpy as np
+from absl import logging
+
+from jprotop.data import augment, builders, cub, decode, folder, pixels, toybirds
+from jprotop.errors import InputError
+from jprotop.files import atomic_path
+
+NAMES = ("cub", "toybirds", "folder")
+# Augmented copies are kept as a pixel file up to this size, and made anew each epoch beyond it.
+MAX_STORED_COPIES_BYTES = 4e9
+
+
+@dataclasses.dataclass(frozen=True)
+class Split:
+  """Some images of a data set, in its order.
+
+  Attributes:
+    name: "train", "validation" or "test".
+    source: random access to the encoded examples of the split on the disk.
+    rows: int [N], where each image stands in `source`.
+    label: int [N].
+    image_id: N names.
+    box: float32 [N, 4] (x, y, w, h) in pixels of the original.
+    parts: float32 [N, 15, 3] (x, y, visible) in pixels of the original.
+    image_size: S of the crops that the network sees.
+    cache, key: where pixel files go, and what names them.
+  """
+
+  name: str
+  source: Sequence
+  rows: np.ndarray
+  label: np.ndarray
+  image_id: list[str]
+  box: np.ndarray
+  parts: np.ndarray
+  image_size: int
+  cache: pathlib.Path
+  key: str
+
+  def __len__(self) -> int:
+    return len(self.rows)
+
+  @property
+  def has_parts(self) -> bool:
+    return bool(self.parts[..., 2].any())
+
+  def crop(self, i: int):
+    """Image i cropped to its box at its own resolution, a Pillow image."""
+    image = decode.decode(self.source[int(self.rows[i])]["image"], self.image_id[i])
+    return decode.crop(image, builders.box_or_whole(self.box[i], image))
+
+  @functools.cached_property
+  def pixels(self) -> np.ndarray:
+    """The un-augmented crops, memory-mapped uint8 [N, S, S, 3]."""
+    name = f"{self.name}-{pixels.fingerprint(self.key, self.rows.tolist(), self.image_size)}"
+    return pixels.pixel_file(self.cache, name, len(self), self.image_size, self._plain)
+
+  def _plain(self, i: int) -> np.ndarray:
+    return decode.resize(self.crop(i), self.image_size)
+
+  def augmented(self, i: int, copy: int, seed: int) -> np.ndarray:
+    """Augmented copy of image i, uint8 [S, S, 3]; a pure function of its arguments."""
+    image = augment.augment_copy(self.crop(i), seed=seed, index=int(self.rows[i]), copy=copy)
+    return decode.resize(image, self.image_size)
+
+  def stored_copies(self, copies: int, seed: int) -> np.ndarray | None:
+    """All augmented copies as uint8 [N * copies, S, S, 3], image by image; None if too large."""
+    count = len(self) * copies
+    if count * self.image_size**2 * 3 > MAX_STORED_COPIES_BYTES:
+      return None
+    what = (self.key, self.rows.tolist(), self.image_size, copies, seed)
+    name = f"augmented-{pixels.fingerprint(*what)}"
+    render = lambda j: self.augmented(j // copies, j % copies, seed)  # noqa: E731
+    return pixels.pixel_file(self.cache, name, count, self.image_size, render)
+
+  def part_points(self, i: int) -> np.ndarray:
+    """Part locations of image i in pixels of its resized crop, float32 [15, 3] (x, y, visible)."""
+    return decode.crop_points(self.parts[i], tuple(self.box[i]), self.image_size)
+
+
+@dataclasses.dataclass(frozen=True)
+class Dataset:
+  """Train, validation and test splits, and the names of the C classes."""
+
+  class_names: list[str]
+  train: Split
+  validation: Split
+  test: Split
+
+  def split(self, name: str) -> Split:
+    if name not in ("train", "validation", "test"):
+      raise InputError(f"split={name!r} is not known; it must be train, validation or test")
+    split = getattr(self, name)
+    if not len(split):
+      raise InputError(f"the {name} split is empty; this run set data.validation_share to 0")
+    return split
+
+
+def default_cache() -> pathlib.Path:
+  """$JPROTOP_CACHE, or ~/.cache/jprotop."""
+  return pathlib.Path(os.environ.get("JPROTOP_CACHE", "~/.cache/jprotop")).expanduser()
+
+
+def load_dataset(
+  name: str,
+  *,
+  directory: str = "",
+  image_size: int,
+  validation_share: float = 0.1,
+  seed: int = 0,
+  cache: str | os.PathLike = "",
+  toy: dict | None = None,
+) -> Dataset:
+  """Opens a data set, preparing it in the cache the first time.
+
+  Args:
+    name: one of NAMES.
+    directory: the CUB_200_2011 folder or .tgz, or a user's folder.
+    image_size: S, in pixels.
+    validation_share: of the training images of each class, drawn from `seed`; may be 0.
+    cache: folder for prepared data; "" is `default_cache()`.
+    toy: num_classes, images_per_class, size and seed of ToyBirds.
+
+  Raises:
+    InputError: something is missing, corrupt or inconsistent; nothing half-made is left.
+  """
+  cache = pathlib.Path(cache).expanduser() if cache else default_cache()
+  builder, class_names = _builder(name, directory, cache, toy or {})
+  if not pathlib.Path(builder.data_dir).exists():
+    logging.info("preparing %s (once) in %s", name, cache)
+  try:
+    sources = builders.prepare(builder)
+  except OSError as error:
+    raise InputError(
+      f"cannot prepare {name} in {cache}: {error.strerror or error}; free some space, or choose "
+      "another place with --config.data.cache"
+    ) from error
+  key = f"{name}/{builder.builder_config.name}"
+  split = functools.partial(_split, image_size=image_size, cache=cache, key=key)
+  train, test = (split(n, sources[n], _annotations(builder, n, sources[n])) for n in sources)
+  train, validation = _hold_out(train, validation_share, seed)
+  empty = [n for label, n in enumerate(class_names) if not (train.label == label).any()]
+  if empty:
+    raise InputError(
+      f"classes without a training image: {', '.join(empty[:10])}; add images, or lower "
+      f"data.validation_share={validation_share}"
+    )
+  return Dataset(class_names, train, validation, test)
+
+
+def _builder(name: str, directory: str, cache: pathlib.Path, toy: dict):
+  if name == "cub":
+    annotations = cub.Annotations(cub.locate(directory, cache))
+    kind, names = builders.Cub, annotations.class_names
+    examples, fingerprint = annotations.examples, annotations.fingerprint()
+  elif name == "toybirds":
+    kind, names = builders.Toybirds, [s.name for s in toybirds.species(toy["num_classes"])]
+    examples = functools.partial(toybirds.examples, **toy)
+    fingerprint = hashlib.sha256(f"{toybirds_code()}{sorted(toy.items())}".encode()).hexdigest()[:16]
+  elif name == "folder":
+    files = folder.ImageFolder(directory)
+    kind, names = builders.Folder, files.class_names
+    examples, fingerprint = files.examples, files.fingerprint()
+  else:
+    raise InputError(f"data.name={name!r} is not known; it must be one of {', '.join(NAMES)}")
+  return kind(examples=examples, fingerprint=fingerprint, cache=cache), names
+
+
+def toybirds_code() -> str:
+  """The source that draws ToyBirds: a change of it is another data set."""
+  from jprotop.data import toybird_scenes, toybird_shapes
+
+  return "".join(inspect.getsource(m) for m in (toybirds, toybird_scenes, toybird_shapes))
+
+
+def _annotations(builder, name: str, source) -> dict[str, np.ndarray]:
+  """Everything but the pictures, read from the data set once and kept beside it."""
+  path = pathlib.Path(builder.data_dir) / f"annotations-{name}.npz"
+  if not path.exists():
+    rows = [{k: v for k, v in row.items() if k != "image"} for row in source]
+    columns = {key: np.array([row[key] for row in rows]) for key in rows[0]}
+    columns["image_id"] = np.array([row["image_id"].decode() for row in rows])
+    with atomic_path(path) as temporary:
+      np.savez(temporary, **columns)
+  with np.load(path, allow_pickle=False) as file:
+    return dict(file)
+
+
+def _split(name, source, columns, *, image_size, cache, key) -> Split:
+  return Split(
+    name=name,
+    source=source,
+    rows=np.arange(len(source)),
+    label=columns["label"].astype(np.int32),
+    image_id=columns["image_id"].tolist(),
+    box=columns["box"],
+    parts=columns["parts"],
+    image_size=image_size,
+    cache=cache,
+    key=f"{key}/{name}",
+  )
+
+
+def _hold_out(train: Split, share: float, seed: int) -> tuple[Split, Split]:
+  """Takes a share of each class's images out for validation; the order stays."""
+  if not 0 <= share < 1:
+    raise InputError(f"data.validation_share={share} is outside [0, 1); the default is 0.1")
+  rng = np.random.default_rng([seed, 1])
+  held_out = np.zeros(len(train), bool)
+  for label in np.unique(train.label):
+    images = np.flatnonzero(train.label == label)
+    held_out[rng.permutation(images)[: round(share * len(images))]] = True
+  return _take(train, ~held_out, "train"), _take(train, held_out, "validation")
+
+
+def _take(split: Split, chosen: np.ndarray, name: str) -> Split:
+  return dataclasses.replace(
+    split,
+    name=name,
+    rows=split.rows[chosen],
+    label=split.label[chosen],
+    image_id=[i for i, c in zip(split.image_id, chosen) if c],
+    box=split.box[chosen],
+    parts=split.parts[chosen],
+  )

@@ -1,0 +1,101 @@
+"""A user's own images: train/CLASS/*.jpg and test/CLASS/*.jpg, with or without boxes.
+
+Boxes, where there are any, stand in DIR/boxes.txt, one line an image: `train/CLASS/NAME.jpg x y w
+h`, in pixels, as CUB gives them. An image without a box is used whole.
+"""
+
+import hashlib
+import pathlib
+from collections.abc import Iterator
+
+import numpy as np
+
+from jprotop.data.parts import PARTS
+from jprotop.errors import InputError
+
+SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".gif")
+# A box of zeros stands for the whole image.
+WHOLE_IMAGE = (0.0, 0.0, 0.0, 0.0)
+
+
+def image_files(directory: pathlib.Path) -> list[pathlib.Path]:
+  """The image files of a directory, sorted by name; files with a leading dot are passed over."""
+  return sorted(
+    path
+    for path in directory.iterdir()
+    if path.suffix.lower() in SUFFIXES and not path.name.startswith(".")
+  )
+
+
+class ImageFolder:
+  """Files, labels and boxes of a folder; classes are the sorted folder names below train/."""
+
+  def __init__(self, path: str):
+    self.root = pathlib.Path(path).expanduser()
+    if not path or not self.root.is_dir():
+      raise InputError(
+        f"data.dir={path!r} is not a folder; give one that holds train/CLASS/*.jpg and "
+        "test/CLASS/*.jpg with --config.data.dir"
+      )
+    for split in ("train", "test"):
+      if not (self.root / split).is_dir():
+        raise InputError(f"{self.root} has no folder {split}/; it must hold train/ and test/")
+    names = {split: self._class_names(split) for split in ("train", "test")}
+    unknown = sorted(names["test"] - names["train"])
+    if unknown:
+      raise InputError(f"{self.root}/test has classes that train/ lacks: {', '.join(unknown)}")
+    self.class_names = sorted(names["train"])
+    if len(self.class_names) < 2:
+      raise InputError(f"{self.root}/train has {len(self.class_names)} classes; at least 2 needed")
+    self.files = {split: self._files(split) for split in ("train", "test")}
+    self.boxes = self._read_boxes()
+
+  def _class_names(self, split: str) -> set[str]:
+    return {p.name for p in (self.root / split).iterdir() if p.is_dir() and p.name[0] != "."}
+
+  def _files(self, split: str) -> list[tuple[pathlib.Path, int]]:
+    files = []
+    for label, name in enumerate(self.class_names):
+      directory = self.root / split / name
+      found = image_files(directory) if directory.is_dir() else []
+      if split == "train" and not found:
+        raise InputError(
+          f"class {name!r} has no training image in {directory}; add some "
+          f"({', '.join(SUFFIXES)}) or remove the folder"
+        )
+      files += [(path, label) for path in found]
+    return files
+
+  def _read_boxes(self) -> dict[str, tuple[float, ...]]:
+    path = self.root / "boxes.txt"
+    boxes = {}
+    for number, line in enumerate(path.read_text().splitlines() if path.exists() else [], 1):
+      name, *numbers = line.rsplit(maxsplit=4)
+      try:
+        boxes[name] = tuple(float(v) for v in numbers)
+      except ValueError:
+        numbers = []
+      if len(numbers) != 4:
+        raise InputError(f"{path}, line {number}: {line!r} is not `PATH x y w h`")
+    return boxes
+
+  def fingerprint(self) -> str:
+    """Of every file's name, size and time of change, and of the boxes."""
+    digest = hashlib.sha256(repr((sorted(self.boxes.items()), self.class_names)).encode())
+    for split, files in self.files.items():
+      for path, label in files:
+        stat = path.stat()
+        digest.update(f"{split} {path} {label} {stat.st_size} {stat.st_mtime_ns}\n".encode())
+    return digest.hexdigest()[:16]
+
+  def examples(self, split: str) -> Iterator[dict]:
+    """Examples of "train" or "test" for `builders.ImageSet`."""
+    for path, label in self.files[split]:
+      image_id = str(path.relative_to(self.root))
+      yield {
+        "image": path.read_bytes(),
+        "image_id": image_id,
+        "label": label,
+        "box": np.array(self.boxes.get(image_id, WHOLE_IMAGE), np.float32),
+        "parts": np.zeros((len(PARTS), 3), np.float32),
+      }

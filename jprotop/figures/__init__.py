@@ -1,0 +1,1 @@
+"""Pictures, tables and the report: pure functions from arrays and dicts; no jax, no network."""

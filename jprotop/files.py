@@ -1,0 +1,40 @@
+"""Writing files so that a killed program never leaves half of one."""
+
+import contextlib
+import json
+import os
+import pathlib
+import uuid
+from collections.abc import Iterator
+from typing import Any
+
+from jprotop.errors import InputError
+
+
+@contextlib.contextmanager
+def atomic_path(path: str | os.PathLike) -> Iterator[pathlib.Path]:
+  """A temporary path beside `path`, renamed onto it if the block ends well, else removed.
+
+  The temporary name keeps the suffix, which some writers look at.
+
+  Raises:
+    InputError: the disk is full, or the place cannot be written.
+  """
+  path = pathlib.Path(path)
+  temporary = path.with_name(f".{path.stem}-{uuid.uuid4().hex[:8]}{path.suffix}")
+  try:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    yield temporary
+    os.replace(temporary, path)
+  except OSError as error:
+    raise InputError(
+      f"cannot write {path}: {error.strerror or error}; free some space or choose another place"
+    ) from error
+  finally:
+    temporary.unlink(missing_ok=True)
+
+
+def write_json(path: str | os.PathLike, value: Any) -> None:
+  """Writes JSON atomically, indented, floats as they are; NaN is refused."""
+  with atomic_path(path) as temporary:
+    temporary.write_text(json.dumps(value, indent=2, allow_nan=False) + "\n")

@@ -1,0 +1,189 @@
+"""Convolution, pooling and batch norm, in the forms that are fast on each platform.
+
+XLA's CPU compiler only recognises a convolution inside a loop body (as in the attack) when it is
+written in NHWC/HWIO order, and its gradients of strided stems and of max-pooling are slow. The
+`fast` forms below compute the same values and gradients in a shape that it likes. Every other
+platform, and forward-mode derivatives (which `jax.custom_vjp` rules out), take the `plain` ones.
+"""
+
+import dataclasses
+import functools
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+_NHWC = ("NHWC", "HWIO", "NHWC")
+Padding = tuple[tuple[int, int], tuple[int, int]]
+
+kaiming_fan_out = nn.initializers.variance_scaling(2.0, "fan_out", "normal")
+
+
+@dataclasses.dataclass(frozen=True)
+class LayerOptions:
+  """What every layer of a network shares.
+
+  Attributes:
+    dtype: compute dtype of the backbone and the add-on layers; parameters stay float32.
+    axis_name: mapped axis over which train-mode batch norm averages its statistics; None: each
+      device its own.
+    forms: "auto" chooses by platform; "plain" and "fast" force one (forward-mode: "plain").
+  """
+
+  dtype: Any = jnp.float32
+  axis_name: str | None = None
+  forms: str = "auto"
+
+  @property
+  def fast(self) -> bool:
+    """The one place that chooses a form by platform."""
+    if self.forms == "auto":
+      return jax.default_backend() == "cpu"
+    return self.forms == "fast"
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
+def fast_conv(x: jax.Array, kernel: jax.Array, strides: tuple[int, int], padding: Padding):
+  """Convolution [N, H, W, I] * [kh, kw, I, O] whose input gradient is an ordinary one, too."""
+  return lax.conv_general_dilated(x, kernel, strides, padding, dimension_numbers=_NHWC)
+
+
+def _fast_conv_forward(x, kernel, strides, padding):
+  return fast_conv(x, kernel, strides, padding), (x, kernel)
+
+
+def _fast_conv_backward(strides, padding, residuals, cotangent):
+  x, kernel = residuals
+  gradient_padding = []
+  for axis in (0, 1):
+    size, taps, stride = x.shape[axis + 1], kernel.shape[axis], strides[axis]
+    low = taps - 1 - padding[axis][0]
+    dilated = (cotangent.shape[axis + 1] - 1) * stride + 1
+    gradient_padding.append((low, size - dilated - low + taps - 1))
+  x_gradient = lax.conv_general_dilated(
+    cotangent,
+    kernel[::-1, ::-1].swapaxes(2, 3),
+    (1, 1),
+    gradient_padding,
+    lhs_dilation=strides,
+    dimension_numbers=_NHWC,
+  )
+  _, kernel_vjp = jax.vjp(
+    lambda k: lax.conv_general_dilated(x, k, strides, padding, dimension_numbers=_NHWC), kernel
+  )
+  return x_gradient, kernel_vjp(cotangent)[0]
+
+
+fast_conv.defvjp(_fast_conv_forward, _fast_conv_backward)
+
+
+def space_to_depth_conv(x: jax.Array, kernel: jax.Array, padding: Padding) -> jax.Array:
+  """A stride-2 convolution as a stride-1 one over 2x2 blocks of pixels (for the 7x7 stem)."""
+  taps = kernel.shape[0] + kernel.shape[0] % 2
+  kernel = jnp.pad(kernel, ((0, taps - kernel.shape[0]), (0, taps - kernel.shape[1])) + ((0, 0),) * 2)
+  channels, features = kernel.shape[2:]
+  kernel = kernel.reshape(taps // 2, 2, taps // 2, 2, channels, features)
+  kernel = kernel.transpose(0, 2, 1, 3, 4, 5).reshape(taps // 2, taps // 2, -1, features)
+  pads = []
+  for size, (low, high) in zip(x.shape[1:3], padding):
+    outputs = (size + low + high - (taps - taps % 2 - 1)) // 2 + 1
+    pads.append((low, (outputs - 1) * 2 + taps - size - low))
+  x = jnp.pad(x, ((0, 0), *pads, (0, 0)))
+  n, height, width, _ = x.shape
+  x = x.reshape(n, height // 2, 2, width // 2, 2, channels)
+  x = x.transpose(0, 1, 3, 2, 4, 5).reshape(n, height // 2, width // 2, 4 * channels)
+  return fast_conv(x, kernel, (1, 1), ((0, 0), (0, 0)))
+
+
+def _conv_form(x, kernel, strides, padding, **_):
+  """What flax.linen.Conv calls in place of `lax.conv_general_dilated` where fast forms are on."""
+  padding = tuple((int(low), int(high)) for low, high in padding)
+  if tuple(strides) == (2, 2) and kernel.shape[0] == kernel.shape[1] == 7:
+    return space_to_depth_conv(x, kernel, padding)
+  return fast_conv(x, kernel, tuple(strides), padding)
+
+
+def conv(
+  features: int, size: int, stride: int = 1, *, options: LayerOptions, name: str, use_bias=False
+) -> nn.Conv:
+  """A square convolution with explicit, symmetric padding, as PyTorch pads (not `SAME`)."""
+  return nn.Conv(
+    features,
+    (size, size),
+    strides=(stride, stride),
+    padding=[(size // 2, size // 2)] * 2,
+    use_bias=use_bias,
+    dtype=options.dtype,
+    kernel_init=kaiming_fan_out,
+    conv_general_dilated=_conv_form if options.fast else None,
+    name=name,
+  )
+
+
+def _first_of_equals_max(a: jax.Array, b: jax.Array) -> jax.Array:
+  """Elementwise maximum whose gradient goes to `a` where they are equal; NaN stays NaN."""
+  return jnp.where((a >= b) | jnp.isnan(a), a, b)
+
+
+def max_pool(x: jax.Array, size: int, stride: int, padding: int, options: LayerOptions):
+  """Max-pooling of [N, H, W, C]; the fast form is the maximum of size x size strided slices."""
+  if not options.fast:
+    pads = ((padding, padding), (padding, padding))
+    return nn.max_pool(x, (size, size), strides=(stride, stride), padding=pads)
+  pads = ((0, 0), (padding, padding), (padding, padding), (0, 0))
+  x = jnp.pad(x, pads, constant_values=-jnp.inf)
+  rows = (x.shape[1] - size) // stride * stride + 1
+  columns = (x.shape[2] - size) // stride * stride + 1
+  slices = [
+    x[:, i : i + rows : stride, j : j + columns : stride] for i in range(size) for j in range(size)
+  ]
+  return functools.reduce(_first_of_equals_max, slices)
+
+
+class BatchNorm(nn.Module):
+  """Batch norm with PyTorch's bookkeeping: momentum 0.1, the *unbiased* running variance.
+
+  (flax.linen's keeps the biased one.) Images that only pad a batch, mask 0, do not count.
+  """
+
+  options: LayerOptions = LayerOptions()
+  epsilon: float = 1e-5
+  momentum: float = 0.1
+
+  @nn.compact
+  def __call__(self, x: jax.Array, train: bool, mask: jax.Array | None = None) -> jax.Array:
+    features = x.shape[-1]
+    scale = self.param("scale", nn.initializers.ones, (features,))
+    bias = self.param("bias", nn.initializers.zeros, (features,))
+    running_mean = self.variable("batch_stats", "mean", jnp.zeros, (features,))
+    running_var = self.variable("batch_stats", "var", jnp.ones, (features,))
+    if not train:
+      mean, var = running_mean.value, running_var.value
+    else:
+      mean, var, count = self._statistics(x.astype(jnp.float32), mask)
+      if not self.is_initializing():
+        unbiased = var * count / jnp.maximum(count - 1, 1)
+        keep = 1 - self.momentum
+        running_mean.value = keep * running_mean.value + self.momentum * mean
+        running_var.value = keep * running_var.value + self.momentum * unbiased
+    factor = scale * lax.rsqrt(var + self.epsilon)
+    shift = bias - mean * factor
+    return x * factor.astype(x.dtype) + shift.astype(x.dtype)
+
+  def _statistics(self, x, mask):
+    """Mean and biased variance [C] over the real images, and how many values each is of."""
+    weight = jnp.ones(x.shape[:1]) if mask is None else mask.astype(jnp.float32)
+    weight = weight[:, None, None, None]
+    values = x.shape[1] * x.shape[2]
+    count, total = jnp.sum(weight) * values, jnp.sum(x * weight, axis=(0, 1, 2))
+    count, total = self._over_devices((count, total))
+    count = jnp.maximum(count, 1)
+    mean = total / count
+    squares = jnp.sum((x - mean) ** 2 * weight, axis=(0, 1, 2))
+    return mean, self._over_devices(squares) / count, count
+
+  def _over_devices(self, sums):
+    axis = self.options.axis_name
+    return sums if axis is None else lax.psum(sums, axis)

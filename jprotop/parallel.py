@@ -1,0 +1,135 @@
+"""Devices: the only file that names pmap.
+
+A mapped function sees its share of the batch; what all devices share (variables, state) goes in
+and comes out unsplit. Batches are padded to a multiple of the devices, with a mask, never cut.
+"""
+
+import functools
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jprotop.errors import InputError
+
+AXIS = "devices"
+
+
+def num_devices() -> int:
+  """Devices of this process."""
+  return jax.local_device_count()
+
+
+def check_batch_size(batch_size: int, name: str) -> None:
+  """Raises InputError unless the local devices divide the batch."""
+  if batch_size < 1 or batch_size % num_devices():
+    raise InputError(
+      f"{name}={batch_size} must be a positive multiple of the {num_devices()} devices; "
+      f"change --config.{name}"
+    )
+
+
+def map_devices(
+  function: Callable, *, split: Sequence[bool], split_outputs: Any, donate: tuple[int, ...] = ()
+) -> Callable:
+  """`function` run on all local devices at once, compiled once per shape.
+
+  Args:
+    function: sees its device's share of split arguments, and the whole of the others; it may use
+      collectives over AXIS.
+    split: for each argument, whether its leading axis is [devices, share, ...] (see `shard`).
+    split_outputs: the same for the outputs: a bool, or a tuple of them. Outputs that are not
+      split must be equal on all devices.
+    donate: arguments whose memory the outputs may take over.
+  """
+  axis_of = lambda is_split: 0 if is_split else None  # noqa: E731
+  return jax.pmap(
+    function,
+    axis_name=AXIS,
+    in_axes=tuple(axis_of(s) for s in split),
+    out_axes=jax.tree.map(axis_of, split_outputs),
+    donate_argnums=donate,
+  )
+
+
+def pad(batch: dict[str, np.ndarray], size: int) -> dict[str, np.ndarray]:
+  """A batch filled up with zeros to `size` rows, its `mask` 0 there; `mask` is added if absent."""
+  count = len(next(iter(batch.values())))
+  batch = {"mask": np.ones(count, np.float32), **batch}
+  missing = size - count
+  if not missing:
+    return batch
+  return {
+    key: np.concatenate([value, np.zeros((missing, *value.shape[1:]), value.dtype)])
+    for key, value in batch.items()
+  }
+
+
+def shard(batch: Any) -> Any:
+  """Arrays [N, ...] as [devices, N / devices, ...], in order."""
+  return jax.tree.map(lambda x: x.reshape(num_devices(), -1, *x.shape[1:]), batch)
+
+
+def unshard(outputs: Any) -> Any:
+  """Device arrays [devices, share, ...] as host arrays [devices * share, ...]."""
+  host = jax.device_get(outputs)
+  return jax.tree.map(lambda x: np.reshape(x, (-1, *x.shape[2:])), host)
+
+
+@functools.lru_cache(maxsize=64)
+def _per_example(function: Callable, static: tuple) -> Callable:
+  """Cached, so that a second call with the same model compiles nothing."""
+  return map_devices(
+    lambda shared, batch: function(*static, shared, batch), split=(False, True), split_outputs=True
+  )
+
+
+def map_examples(
+  function: Callable, static: tuple, shared: Any, batches: Iterator[dict[str, np.ndarray]], size: int
+) -> Iterator[dict[str, np.ndarray]]:
+  """Runs `function(*static, shared, batch)` over batches of examples, on all devices.
+
+  Args:
+    function: a module-level function from arrays with a leading axis N to a tree of such arrays.
+    static: hashable arguments, such as the model.
+    shared: a tree of arrays that every example needs, such as the variables.
+    batches: dictionaries of host arrays [n, ...] with n <= size.
+    size: rows that every batch is padded to: a multiple of the devices.
+
+  Yields:
+    The function's outputs for each batch, as host arrays [n, ...] without the padding.
+  """
+  mapped = _per_example(function, static)
+  for batch in batches:
+    count = len(next(iter(batch.values())))
+    outputs = unshard(mapped(shared, shard(pad(batch, size))))
+    yield jax.tree.map(lambda x, n=count: x[:n], outputs)
+
+
+def round_up(size: int) -> int:
+  """The smallest multiple of the devices that is at least `size`."""
+  return -(-size // num_devices()) * num_devices()
+
+
+def all_gather(tree: Any) -> Any:
+  """Inside a mapped function: every device's tree, stacked on a new leading axis."""
+  return jax.lax.all_gather(tree, AXIS)
+
+
+def psum(tree: Any) -> Any:
+  """Inside a mapped function: the sum over all devices."""
+  return jax.lax.psum(tree, AXIS)
+
+
+def pmean(tree: Any) -> Any:
+  """Inside a mapped function: the mean over all devices."""
+  return jax.lax.pmean(tree, AXIS)
+
+
+def key_array(seed: int, indices: np.ndarray) -> np.ndarray:
+  """One raw random key [2] for each index, uint32 [N, 2]: batches and devices do not matter."""
+  base = jax.random.key(seed)
+  keys = jax.vmap(lambda i: jax.random.fold_in(base, i))(jnp.asarray(indices, jnp.uint32))
+  return np.asarray(jax.random.key_data(keys))

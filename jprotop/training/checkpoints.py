@@ -1,0 +1,148 @@
+"""Checkpoints with Orbax: network, optimiser state, provenance, and where the run stands."""
+
+import dataclasses
+import json
+import os
+import pathlib
+import warnings
+from typing import Any
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+
+from jprotop.errors import InputError
+from jprotop.files import write_json
+
+
+@dataclasses.dataclass
+class Position:
+  """Where a run stands: everything but arrays that its continuation depends on.
+
+  Attributes:
+    phase, epoch: indices of the next epoch to run.
+    epochs_done: over all phases; it numbers the checkpoints.
+    history_rows: rows of history.jsonl that belong to this state.
+    best_accuracy: of the last-layer epoch kept so far; -1: none yet.
+  """
+
+  phase: int = 0
+  epoch: int = 0
+  epochs_done: int = 0
+  history_rows: int = 0
+  best_accuracy: float = -1.0
+
+
+class Checkpoints:
+  """The numbered checkpoints of one run; a new one appears under its name only when it is whole."""
+
+  def __init__(self, workdir: str | os.PathLike, *, keep: int = 2):
+    self._directory = pathlib.Path(workdir).absolute() / "checkpoints"
+    # Orbax tells every step at level INFO, and warns about shardings that we do not restore.
+    handlers = {
+      "model": ocp.PyTreeCheckpointHandler(),
+      "optimizer": ocp.StandardCheckpointHandler(),
+      "info": ocp.JsonCheckpointHandler(),
+    }
+    self._manager = ocp.CheckpointManager(
+      self._directory,
+      options=ocp.CheckpointManagerOptions(max_to_keep=keep),
+      item_handlers=handlers,
+    )
+
+  def save(self, step: int, *, model: dict, optimizer: Any, info: dict) -> None:
+    """Writes in the background; `model` is {params, batch_stats, ...} of arrays."""
+    args = ocp.args.Composite(
+      model=ocp.args.PyTreeSave(model),
+      optimizer=ocp.args.StandardSave(optimizer),
+      info=ocp.args.JsonSave(info),
+    )
+    try:
+      self._manager.save(step, args=args)
+    except OSError as error:
+      raise InputError(
+        f"cannot write a checkpoint in {self._directory}: {error.strerror or error}; free some "
+        "space and run the same command again: it goes on from the last checkpoint"
+      ) from error
+
+  def latest(self) -> int | None:
+    return self._manager.latest_step()
+
+  def restore(self, step: int) -> tuple[dict, dict]:
+    """The `model` tree as host arrays, and `info`."""
+    try:
+      tree = self._manager.item_metadata(step)["model"]
+      as_numpy = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), tree)
+      with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        restored = self._manager.restore(
+          step,
+          args=ocp.args.Composite(
+            model=ocp.args.PyTreeRestore(restore_args=as_numpy), info=ocp.args.JsonRestore()
+          ),
+        )
+    except Exception as error:  # Orbax raises many kinds for a damaged file.
+      raise InputError(
+        f"checkpoint {step} in {self._directory} cannot be read ({error}); delete its folder to go "
+        "back to the one before"
+      ) from error
+    return restored["model"], restored["info"]
+
+  def restore_optimizer(self, step: int, like: Any) -> Any:
+    """The optimiser's state, of the structure of `like`."""
+    target = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), like)
+    restored = self._manager.restore(
+      step, args=ocp.args.Composite(optimizer=ocp.args.StandardRestore(target))
+    )
+    return restored["optimizer"]
+
+  def close(self) -> None:
+    """Waits for what is still being written."""
+    self._manager.wait_until_finished()
+    self._manager.close()
+
+
+def claim_workdir(workdir: pathlib.Path, config: dict) -> None:
+  """Writes config.json, or checks that the run already there has the same config.
+
+  Raises:
+    InputError: it holds a run of another config; the differing keys are named.
+  """
+  path = workdir / "config.json"
+  if path.exists():
+    there = read_config(workdir)
+    if there != config:
+      changes = "\n  ".join(_differences(there, config))
+      raise InputError(
+        f"{workdir} holds a run of another config; choose another --workdir, or delete it.\n"
+        f"  {changes}"
+      )
+  elif (workdir / "checkpoints").exists():
+    raise InputError(f"{workdir} holds checkpoints but no config.json; choose another --workdir")
+  else:
+    write_json(path, config)
+
+
+def read_config(workdir: pathlib.Path) -> dict:
+  """The config of the run in a workdir."""
+  path = workdir / "config.json"
+  if not path.exists():
+    raise InputError(
+      f"{workdir} holds no run (no config.json); train one with python -m experiments.train "
+      f"--config=configs/demo.py --workdir={workdir}"
+    )
+  try:
+    return json.loads(path.read_text())
+  except ValueError as error:
+    raise InputError(f"{path} is not JSON ({error}); restore it or train anew") from error
+
+
+def _differences(there: dict, given: dict, prefix: str = "") -> list[str]:
+  lines = []
+  for key in sorted(there.keys() | given.keys()):
+    old, new = there.get(key, "(absent)"), given.get(key, "(absent)")
+    if isinstance(old, dict) and isinstance(new, dict):
+      lines += _differences(old, new, f"{prefix}{key}.")
+    elif old != new:
+      lines.append(f"{prefix}{key}: there {old!r}, given {new!r}")
+  return lines

@@ -1,0 +1,295 @@
+"""A whole run: (pretrain ->) warm -> joint -> push -> last layer, resumable after every epoch."""
+
+import dataclasses
+import json
+import logging
+import math
+import pathlib
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from tqdm import tqdm
+
+from jprotop import parallel, push
+from jprotop.data import batches
+from jprotop.data.dataset import Dataset, Split, load_dataset
+from jprotop.errors import InputError
+from jprotop.evaluation import accuracy
+from jprotop.files import atomic_path
+from jprotop.models.protopnet import BackboneClassifier, ProtoPNet, make_model
+from jprotop.training import phases as phases_lib
+from jprotop.training import steps
+from jprotop.training.checkpoints import Checkpoints, Position, claim_workdir
+
+_log = logging.getLogger("jprotop")
+
+
+def open_dataset(config: dict) -> Dataset:
+  """The data set of a config."""
+  data = config["data"]
+  return load_dataset(
+    data["name"],
+    directory=data["dir"],
+    image_size=data["image_size"],
+    validation_share=data["validation_share"],
+    seed=config["seed"],
+    cache=data["cache"],
+    toy=data["toy"],
+  )
+
+
+def train(config: dict, workdir: str) -> Dataset:
+  """Trains the run of a config in a workdir, or continues it; returns its data set.
+
+  Writes config.json, history.jsonl (a row an epoch) and checkpoints/. After every epoch the state
+  is saved; a killed run continues from there to the same result.
+  """
+  workdir = pathlib.Path(workdir)
+  plan = phases_lib.make_phases(config["training"], config["protocol"])
+  for name in ("batch_size", "push_batch_size", "evaluation_batch_size"):
+    parallel.check_batch_size(config["training"][name], f"training.{name}")
+  dataset = open_dataset(config)
+  claim_workdir(workdir, config)
+  trainer = Trainer(config, workdir, dataset, plan)
+  try:
+    trainer.run()
+  finally:
+    trainer.checkpoints.close()
+  return dataset
+
+
+class Trainer:
+  """The state of a run between epochs, and what moves it on."""
+
+  def __init__(self, config: dict, workdir: pathlib.Path, dataset: Dataset, plan):
+    self.config, self.workdir, self.dataset, self.plan = config, workdir, dataset, plan
+    self.model = make_model(config["model"], len(dataset.class_names))
+    self.classifier = BackboneClassifier(
+      self.model.backbone, self.model.num_classes, self.model.options
+    )
+    training = config["training"]
+    self.checkpoints = Checkpoints(workdir, keep=training["keep_checkpoints"])
+    self.epochs = batches.AugmentedEpochs(
+      dataset.train,
+      copies=config["data"]["copies"],
+      batch_size=training["batch_size"],
+      seed=config["seed"],
+    )
+    self.position = Position()
+    self.provenance: dict[str, np.ndarray] = {}
+    self.best_last_layer: np.ndarray | None = None
+    self.params, self.batch_stats = self._initial_variables()
+    self.opt_state = None
+    self._restore()
+
+  @property
+  def variables(self) -> dict:
+    """The ProtoPNet's variables, without the pretraining head."""
+    params = {group: self.params[group] for group in self.params if group != "classifier"}
+    return {"params": params, "batch_stats": self.batch_stats}
+
+  def run(self) -> None:
+    """All phases that are left, with one progress bar over the work of them all."""
+    if self.position.phase == len(self.plan):
+      _log.info("%s is trained already", self.workdir)
+      return
+    with tqdm(total=self._work(0, 0), unit="pass", dynamic_ncols=True, smoothing=0.05) as bar:
+      bar.bar_format = "{desc} |{bar}| {percentage:3.0f}% [{elapsed} < {remaining}]"
+      bar.update(self._work(0, 0) - self._work(self.position.phase, self.position.epoch))
+      for index in range(self.position.phase, len(self.plan)):
+        if self.plan[index].name == "push":
+          self._push(bar)
+          self._finish_epoch(index)
+        else:
+          self._run_phase(index, bar)
+
+  def _work(self, phase: int, epoch: int) -> int:
+    """What is left from a position on, in forward passes of images."""
+    per_epoch = [
+      len(self.dataset.train) if p.name == "push" else p.passes * self.epochs.num_examples
+      for p in self.plan
+    ]
+    left = sum(p.epochs * cost for p, cost in zip(self.plan[phase:], per_epoch[phase:]))
+    return left - (epoch * per_epoch[phase] if phase < len(self.plan) else 0)
+
+  def _run_phase(self, index: int, bar: tqdm) -> None:
+    phase = self.plan[index]
+    optimizer = self._optimizer(phase)
+    if self.opt_state is None:
+      self.opt_state = optimizer.init({group: self.params[group] for group in phase.trained})
+    step = steps.make_train_step(self._loss(phase), phase, optimizer)
+    for epoch in range(self.position.epoch, phase.epochs):
+      bar.set_description(f"{phase.name} {epoch + 1}/{phase.epochs}")
+      row = self._train_epoch(step, phase, epoch, bar)
+      self._record(phase=phase.name, split="train", **row)
+      self._validate(phase)
+      self._finish_epoch(index)
+    self.opt_state = None
+
+  def _optimizer(self, phase: phases_lib.Phase):
+    training = self.config["training"]
+    return phases_lib.make_optimizer(phase, self.epochs.num_batches, training["weight_decay"])
+
+  def _loss(self, phase: phases_lib.Phase):
+    authors = self.config["protocol"] == "authors"
+    axis = None if authors else parallel.AXIS
+    if phase.name == "pretrain":
+      return steps.classifier_losses(steps.with_axis(self.classifier, axis))
+    weights = steps.LossWeights(**self.config["loss"], cap_at_depth=authors)
+    return steps.protopnet_losses(steps.with_axis(self.model, axis), weights)
+
+  def _train_epoch(self, step, phase, epoch: int, bar: tqdm) -> dict:
+    """One pass over the augmented set; the row of means for history.jsonl."""
+    state = steps.TrainState(self.params, self.batch_stats, self.opt_state)
+    totals = None
+    size = self.config["training"]["batch_size"]
+    for number, batch in enumerate(self.epochs.epoch(self.position.epochs_done)):
+      count = len(batch["label"])
+      state, metrics = step(state, parallel.shard(parallel.pad(batch, size)))
+      totals = metrics if totals is None else jax.tree.map(jnp.add, totals, metrics)
+      bar.update(count * phase.passes)
+      if number % 20 == 0:
+        self._check_finite(metrics, phase, epoch)
+    self._check_finite(totals, phase, epoch)
+    self.params, self.batch_stats, self.opt_state = state.params, state.batch_stats, state.opt_state
+    totals = {key: float(value) for key, value in totals.items()}
+    count = totals.pop("count")
+    return {**{key: value / count for key, value in totals.items()}, "count": int(count)}
+
+  def _check_finite(self, metrics: dict, phase: phases_lib.Phase, epoch: int) -> None:
+    if not math.isfinite(float(metrics["loss"])):
+      raise InputError(
+        f"the loss is no longer finite in phase {phase.name}, epoch {epoch + 1}; the checkpoint "
+        f"before it is kept. Lower training.{phase.name}.learning_rate, in another --workdir"
+      )
+
+  def _validate(self, phase: phases_lib.Phase) -> None:
+    """Validation accuracy; in the last-layer phase the best epoch's weights are kept aside."""
+    if not len(self.dataset.validation):
+      return
+    result = self._accuracy(self.dataset.validation, classifier=phase.name == "pretrain")
+    self._record(phase=phase.name, split="validation", **result)
+    if phase.name == "last_layer" and result["accuracy"] > self.position.best_accuracy:
+      self.position.best_accuracy = result["accuracy"]
+      self.best_last_layer = np.asarray(self.params["last_layer"])
+
+  def _accuracy(self, split: Split, *, classifier: bool = False) -> dict:
+    network, variables = self.model, self.variables
+    if classifier:
+      params = {group: self.params[group] for group in ("features", "classifier")}
+      network, variables = self.classifier, {"params": params, "batch_stats": self.batch_stats}
+    size = self.config["training"]["evaluation_batch_size"]
+    scores = accuracy.predict(network, variables, split, batch_size=size)
+    share = accuracy.accuracy(scores, split.label)
+    return {"accuracy": share["value"], "correct": share["count"], "count": share["total"]}
+
+  def _push(self, bar: tqdm) -> None:
+    bar.set_description("push")
+    train_set, size = self.dataset.train, self.config["training"]["push_batch_size"]
+    # The test set is only measured here; nothing is chosen by it.
+    measured = [s for s in (self.dataset.validation, self.dataset.test) if len(s)]
+    before = {split.name: self._accuracy(split) for split in measured}
+
+    def crops():
+      for batch in batches.in_order(train_set, size):
+        yield batch
+        bar.update(len(batch["label"]))
+
+    variables, provenance = push.push(
+      self.model, self.variables, crops(), image_size=train_set.image_size, batch_size=size
+    )
+    self.params = {**self.params, **variables["params"]}
+    self.provenance = provenance.as_arrays()
+    self._record(
+      phase="push",
+      split="train",
+      num_prototypes=len(provenance.image),
+      distinct=provenance.num_distinct,
+      mean_sq_dist=float(provenance.sq_dist.mean()),
+    )
+    for split in measured:
+      after = self._accuracy(split)
+      self._record(
+        phase="push", split=split.name, correct_before=before[split.name]["correct"], **after
+      )
+
+  def _record(self, **row) -> None:
+    row = {"phase": row.pop("phase"), "epoch": self.position.epochs_done, **row}
+    with open(self.workdir / "history.jsonl", "a") as file:
+      file.write(json.dumps(row) + "\n")
+    self.position.history_rows += 1
+    shown = ", ".join(
+      f"{key} {value:.4g}" for key, value in row.items() if key not in ("phase", "split", "epoch")
+    )
+    tqdm.write(f"  {row['phase']:<10} epoch {row['epoch'] + 1:<3} {row['split']:<10} {shown}")
+
+  def _finish_epoch(self, index: int) -> None:
+    """Moves the position on and saves; at a phase's end its optimiser is let go."""
+    position, phase = self.position, self.plan[index]
+    position.epochs_done += 1
+    position.epoch += 1
+    if phase.name == "push" or position.epoch == phase.epochs:
+      position.phase, position.epoch = index + 1, 0
+      self._end_phase(phase)
+    model = {"params": self.params, "batch_stats": self.batch_stats}
+    if self.provenance:
+      model["provenance"] = self.provenance
+    if self.best_last_layer is not None:
+      model["best_last_layer"] = self.best_last_layer
+    info = {
+      "position": dataclasses.asdict(position),
+      "class_names": self.dataset.class_names,
+      "finished": position.phase == len(self.plan),
+    }
+    optimizer = {} if self.opt_state is None else {"state": self.opt_state}
+    optimizer["present"] = np.array(self.opt_state is not None)
+    self.checkpoints.save(position.epochs_done, model=model, optimizer=optimizer, info=info)
+
+  def _end_phase(self, phase: phases_lib.Phase) -> None:
+    self.opt_state = None
+    if phase.name == "pretrain":
+      self.params = {g: value for g, value in self.params.items() if g != "classifier"}
+    if phase.name == "last_layer" and self.best_last_layer is not None:
+      self.params = {**self.params, "last_layer": jnp.asarray(self.best_last_layer)}
+
+  def _initial_variables(self) -> tuple[dict, dict]:
+    key = jax.random.key(self.config["seed"])
+    size = self.config["data"]["image_size"]
+    image = jnp.zeros((1, size, size, 3))
+    variables = jax.jit(self.model.init)(jax.random.fold_in(key, 0), image)
+    params, batch_stats = variables["params"], variables.get("batch_stats", {})
+    if self.plan[0].name == "pretrain":
+      head = jax.jit(self.classifier.init)(jax.random.fold_in(key, 1), image)
+      params = {**params, "classifier": head["params"]["classifier"]}
+    return params, batch_stats
+
+  def _restore(self) -> None:
+    """Continues from the latest checkpoint, if there is one; cuts the history back to it."""
+    history = self.workdir / "history.jsonl"
+    latest = self.checkpoints.latest()
+    if latest is not None:
+      model, info = self.checkpoints.restore(latest)
+      self.position = Position(**info["position"])
+      self.params, self.batch_stats = model["params"], model["batch_stats"]
+      self.provenance = model.get("provenance", {})
+      self.best_last_layer = model.get("best_last_layer")
+      if self.position.epoch:
+        phase = self.plan[self.position.phase]
+        trained = {group: self.params[group] for group in phase.trained}
+        like = {
+          "state": jax.eval_shape(self._optimizer(phase).init, trained),
+          "present": np.array(True),
+        }
+        self.opt_state = self.checkpoints.restore_optimizer(latest, like)["state"]
+      _log.info("continuing %s after epoch %d", self.workdir, self.position.epochs_done)
+    if history.exists():
+      rows = history.read_text().splitlines(keepends=True)[: self.position.history_rows]
+      with atomic_path(history) as temporary:
+        temporary.write_text("".join(rows))
+
+
+def read_history(workdir: str) -> list[dict]:
+  """The rows of a run's history.jsonl."""
+  path = pathlib.Path(workdir) / "history.jsonl"
+  return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []

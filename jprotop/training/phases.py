@@ -1,0 +1,102 @@
+"""What is trained, at which rate, for how long: warm, joint, push, last layer (App. B).
+
+Parameters fall into groups, named as at the top of the parameter tree: features (the backbone),
+add_on, prototypes, last_layer, and classifier (only in the optional spell as a plain classifier).
+"""
+
+import dataclasses
+from collections.abc import Mapping
+
+import jax
+import optax
+
+from jprotop.errors import InputError
+
+PROTOCOLS = ("paper", "authors")
+SCHEDULES = ("constant", "step", "cosine")
+# Coupled into the gradient as torch.optim.Adam does, not AdamW's decoupled decay.
+DECAYED_GROUPS = ("features", "add_on")
+
+
+@dataclasses.dataclass(frozen=True)
+class Phase:
+  """One stage of training.
+
+  Attributes:
+    name: "pretrain", "warm", "joint", "push" or "last_layer".
+    epochs: passes over the augmented training set; push takes 1.
+    learning_rate: (group, rate) of what is trained; nothing else changes.
+    schedule: "constant", "step" (x 0.1 every `decay_every` epochs, stepped before each epoch as
+      the reference does, so that the first such span is one epoch shorter), or "cosine".
+    train_batch_stats: batch norm uses and updates the batch's statistics.
+  """
+
+  name: str
+  epochs: int
+  learning_rate: tuple[tuple[str, float], ...] = ()
+  schedule: str = "constant"
+  decay_every: int = 5
+  train_batch_stats: bool = False
+
+  @property
+  def trained(self) -> tuple[str, ...]:
+    return tuple(group for group, _ in self.learning_rate)
+
+  @property
+  def passes(self) -> int:
+    """Cost of one image in units of a forward pass; a backward pass costs two."""
+    return 3 if "features" in self.trained else 1
+
+
+def make_phases(training: Mapping, protocol: str) -> tuple[Phase, ...]:
+  """The stages of a run from its `training` config.
+
+  In `paper`, batch statistics are frozen with their weights. In `authors` they drift in every
+  phase, so that a pushed prototype is no longer exactly a training patch.
+  """
+  if protocol not in PROTOCOLS:
+    raise InputError(f"protocol={protocol!r} is not known; it must be one of {PROTOCOLS}")
+  phases = []
+  for name in ("pretrain", "warm", "joint", "push", "last_layer"):
+    fields = training[name] if name != "push" else {"epochs": 1}
+    if fields["epochs"] < 0:
+      raise InputError(f"training.{name}.epochs={fields['epochs']} must not be negative")
+    schedule = fields.get("schedule", "constant")
+    if schedule not in SCHEDULES:
+      raise InputError(
+        f"training.{name}.schedule={schedule!r} is not known; it must be one of {SCHEDULES}"
+      )
+    rates = tuple(sorted(fields.get("learning_rate", {}).items()))
+    trains_backbone = "features" in dict(rates)
+    phase = Phase(
+      name=name,
+      epochs=fields["epochs"],
+      learning_rate=rates,
+      schedule=schedule,
+      decay_every=fields.get("decay_every", 5),
+      train_batch_stats=trains_backbone or (protocol == "authors" and name != "push"),
+    )
+    phases += [phase] if phase.epochs else []
+  return tuple(phases)
+
+
+def _rate(phase: Phase, rate: float, steps_per_epoch: int) -> optax.Schedule:
+  if phase.schedule == "cosine":
+    return optax.cosine_decay_schedule(rate, phase.epochs * steps_per_epoch)
+  if phase.schedule == "step":
+    return lambda step: rate * 0.1 ** ((step // steps_per_epoch + 1) // phase.decay_every)
+  return optax.constant_schedule(rate)
+
+
+def make_optimizer(
+  phase: Phase, steps_per_epoch: int, weight_decay: float
+) -> optax.GradientTransformation:
+  """Adam (0.9, 0.999, 1e-8) for a tree {group: parameters} of the phase's trained groups."""
+  transforms = {}
+  for group, rate in phase.learning_rate:
+    decay = optax.add_decayed_weights(weight_decay if group in DECAYED_GROUPS else 0.0)
+    adam = optax.scale_by_adam()
+    descend = optax.scale_by_learning_rate(_rate(phase, rate, steps_per_epoch))
+    transforms[group] = optax.chain(decay, adam, descend)
+  labels = lambda params: {g: jax.tree.map(lambda _: g, sub) for g, sub in params.items()}  # noqa: E731,B023
+  return optax.multi_transform(transforms, labels)

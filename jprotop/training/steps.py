@@ -1,0 +1,133 @@
+"""One training step, a pure function (state, batch) -> (state, metrics), run on all devices."""
+
+import dataclasses
+from collections.abc import Callable
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+import optax
+
+from jprotop import losses, parallel
+from jprotop.models.protopnet import BackboneClassifier, ProtoPNet
+from jprotop.training.phases import Phase
+
+
+@flax.struct.dataclass
+class TrainState:
+  """What a step changes.
+
+  Attributes:
+    params: {group: parameters} of the whole network.
+    batch_stats: running statistics of batch norm.
+    opt_state: of the current phase's optimiser, over its trained groups only.
+  """
+
+  params: dict
+  batch_stats: dict
+  opt_state: optax.OptState
+
+
+@dataclasses.dataclass(frozen=True)
+class LossWeights:
+  """Weights of the loss (App. B): CE + cluster * cc + separation * sc + l1 * |W|."""
+
+  cluster: float = 0.8
+  separation: float = -0.08
+  l1: float = 1e-4
+  cap_at_depth: bool = False  # protocol `authors`; see losses.cluster_cost
+
+
+def with_axis(module, axis_name: str | None):
+  """The same network, its train-mode batch norm averaged over a mapped axis (None: not)."""
+  options = dataclasses.replace(module.options, axis_name=axis_name)
+  return module.clone(options=options)
+
+
+def protopnet_losses(model: ProtoPNet, weights: LossWeights) -> Callable:
+  """Loss function of the network: (params, batch_stats, batch, train) -> values an image."""
+  prototype_class = jnp.array(model.prototype_class)
+  cap = float(model.prototype_depth) if weights.cap_at_depth else None
+
+  def loss(params, batch_stats, batch, train):
+    variables = {"params": params, "batch_stats": batch_stats}
+    out, updates = model.apply(
+      variables, batch["image"], train, batch["mask"], mutable=["batch_stats"]
+    )
+    distance = jnp.min(out.sq_dist.reshape(*out.activations.shape[:1], -1, out.sq_dist.shape[-1]), 1)
+    values = {
+      "cross_entropy": losses.cross_entropy(out.logits, batch["label"]),
+      "cluster_cost": losses.cluster_cost(distance, batch["label"], prototype_class, cap=cap),
+      "separation_cost": losses.separation_cost(distance, batch["label"], prototype_class, cap=cap),
+      "accuracy": (jnp.argmax(out.logits, -1) == batch["label"]).astype(jnp.float32),
+    }
+    penalty = weights.l1 * losses.incorrect_class_l1(params["last_layer"], prototype_class)
+    values["loss"] = (
+      values["cross_entropy"]
+      + weights.cluster * values["cluster_cost"]
+      + weights.separation * values["separation_cost"]
+      + penalty
+    )
+    return values, updates.get("batch_stats", batch_stats)
+
+  return loss
+
+
+def classifier_losses(model: BackboneClassifier) -> Callable:
+  """Loss function of the plain classifier: cross entropy alone."""
+
+  def loss(params, batch_stats, batch, train):
+    params = {group: params[group] for group in ("features", "classifier")}
+    variables = {"params": params, "batch_stats": batch_stats}
+    logits, updates = model.apply(
+      variables, batch["image"], train, batch["mask"], mutable=["batch_stats"]
+    )
+    cross_entropy = losses.cross_entropy(logits, batch["label"])
+    correct = (jnp.argmax(logits, -1) == batch["label"]).astype(jnp.float32)
+    values = {"loss": cross_entropy, "cross_entropy": cross_entropy, "accuracy": correct}
+    return values, updates.get("batch_stats", batch_stats)
+
+  return loss
+
+
+def train_step(
+  loss: Callable,
+  phase: Phase,
+  optimizer: optax.GradientTransformation,
+  state: TrainState,
+  batch: dict,
+) -> tuple[TrainState, dict]:
+  """One step on one device's share of a batch {image, label, mask}.
+
+  The loss is the mean over the real images of all devices, so that neither padding nor the number
+  of devices changes it. Metrics are sums, with `count` beside them.
+  """
+  trained = {group: state.params[group] for group in phase.trained}
+  count = parallel.psum(jnp.sum(batch["mask"]))
+
+  def mean_loss(trained):
+    params = {**state.params, **trained}
+    values, batch_stats = loss(params, state.batch_stats, batch, phase.train_batch_stats)
+    sums = jax.tree.map(lambda value: jnp.sum(value * batch["mask"]), values)
+    return sums["loss"] / count, (sums, batch_stats)
+
+  gradient, (sums, batch_stats) = jax.grad(mean_loss, has_aux=True)(trained)
+  gradient = parallel.psum(gradient)
+  updates, opt_state = optimizer.update(gradient, state.opt_state, trained)
+  params = {**state.params, **optax.apply_updates(trained, updates)}
+  # Equal on all devices already where batch norm is synchronised.
+  batch_stats = parallel.pmean(batch_stats)
+  metrics = {**parallel.psum(sums), "count": count}
+  return TrainState(params, batch_stats, opt_state), metrics
+
+
+def make_train_step(
+  loss: Callable, phase: Phase, optimizer: optax.GradientTransformation
+) -> Callable:
+  """`train_step` on all devices: (state, sharded batch) -> (state, metrics); donates the state."""
+  return parallel.map_devices(
+    lambda state, batch: train_step(loss, phase, optimizer, state, batch),
+    split=(False, True),
+    split_outputs=False,
+    donate=(0,),
+  )
