@@ -16,9 +16,7 @@ def get_config() -> ConfigDict:
   config.data.validation_share = 0.1  # of the training images of each class
   config.data.copies = 40  # augmented copies of each image in an epoch; 0: the image itself
   # ToyBirds only.
-  config.data.toy = ConfigDict(
-    {"num_classes": 8, "images_per_class": 30, "size": 160, "seed": 0}
-  )
+  config.data.toy = ConfigDict({"num_classes": 8, "images_per_class": 30, "size": 160, "seed": 0})
 
   config.model = ConfigDict()
   config.model.backbone = "resnet18"
@@ -56,7 +54,9 @@ def get_config() -> ConfigDict:
       "decay_every": 5,
     }
   )
-  training.last_layer = ConfigDict({"epochs": 20, "learning_rate": ConfigDict({"last_layer": 1e-4})})
+  training.last_layer = ConfigDict(
+    {"epochs": 20, "learning_rate": ConfigDict({"last_layer": 1e-4})}
+  )
 
   config.attack = ConfigDict()
   config.attack.num_images = 20

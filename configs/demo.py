@@ -1,6 +1,6 @@
 """ToyBirds on a laptop: what `make demo` runs, from drawing the birds to the report.
 
-  python -m experiments.demo --config=configs/demo.py --workdir=runs/demo
+python -m experiments.reproduce --config=configs/demo.py --workdir=runs/demo
 """
 
 from configs import base

@@ -1,7 +1,7 @@
 """jprotop: does this really look like that? Prototype networks in JAX, trained and put to the test.
 
-    model, variables, info = jprotop.load("runs/demo")
-    out = model.apply(variables, images)   # images float32 [N, S, S, 3] in [0, 1]
+model, variables, info = jprotop.load("runs/demo")
+out = model.apply(variables, images)   # images float32 [N, S, S, 3] in [0, 1]
 """
 
 import pathlib
@@ -38,6 +38,8 @@ def load(workdir: str) -> tuple[Any, dict, dict]:
   store.close()
   model = protopnet.make_model(config["model"], len(info["class_names"]))
   params = {group: value for group, value in arrays["params"].items() if group != "classifier"}
-  variables = jax.tree.map(jax.numpy.asarray, {"params": params, "batch_stats": arrays["batch_stats"]})
+  variables = jax.tree.map(
+    jax.numpy.asarray, {"params": params, "batch_stats": arrays["batch_stats"]}
+  )
   protopnet.check_variables(model, variables, config["data"]["image_size"])
   return model, variables, {**info, "config": config, "provenance": arrays.get("provenance")}

@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import pathlib
+import shutil
 import uuid
 from collections.abc import Iterator
 from typing import Any
@@ -15,6 +16,7 @@ from jprotop.errors import InputError
 def atomic_path(path: str | os.PathLike) -> Iterator[pathlib.Path]:
   """A temporary path beside `path`, renamed onto it if the block ends well, else removed.
 
+  The block makes a file or a folder there.
   The temporary name keeps the suffix, which some writers look at.
 
   Raises:
@@ -31,7 +33,10 @@ def atomic_path(path: str | os.PathLike) -> Iterator[pathlib.Path]:
       f"cannot write {path}: {error.strerror or error}; free some space or choose another place"
     ) from error
   finally:
-    temporary.unlink(missing_ok=True)
+    if temporary.is_dir():
+      shutil.rmtree(temporary, ignore_errors=True)
+    with contextlib.suppress(OSError):  # Mostly it is gone; what cannot be removed is no new error.
+      temporary.unlink()
 
 
 def write_json(path: str | os.PathLike, value: Any) -> None:

@@ -58,5 +58,3 @@ def incorrect_class_l1(kernel: jax.Array, prototype_class: jax.Array) -> jax.Arr
   """L1 norm of the last layer's weights [P, C] from prototypes to classes that are not theirs."""
   own = prototype_class[:, None] == jnp.arange(kernel.shape[1])[None, :]
   return jnp.sum(jnp.where(own, 0.0, jnp.abs(kernel)))
-
-

@@ -5,6 +5,7 @@ Pixel y belongs to the cell row y * h // H, so the cells partition the picture f
 """
 
 import functools
+import math
 from typing import NamedTuple
 
 import numpy as np
@@ -136,11 +137,18 @@ def cell_box(cell: tuple[int, int], grid: tuple[int, int], image_size: tuple[int
 def points_to_cells(
   points: np.ndarray, grid: tuple[int, int], image_size: tuple[int, int]
 ) -> np.ndarray:
-  """Boolean [h, w] of the cells that hold a visible point of [K, 3] (x, y, visible) in pixels."""
+  """Boolean [h, w] of the cells around the visible points of [K, 3] (x, y, visible) in pixels.
+
+  An annotated part is a point, but has an extent: its cells are those that a square of one cell's
+  size, centred on the point, overlaps; 2 x 2 of them, unless the point sits at the border.
+  """
   cells = np.zeros(grid, bool)
   for x, y, visible in points:
     if visible:
-      cells[int(y) * grid[0] // image_size[0], int(x) * grid[1] // image_size[1]] = True
+      row, column = y * grid[0] / image_size[0], x * grid[1] / image_size[1]
+      rows = slice(max(0, math.floor(row - 0.5)), math.ceil(row + 0.5))
+      columns = slice(max(0, math.floor(column - 0.5)), math.ceil(column + 0.5))
+      cells[rows, columns] = True
   return cells
 
 

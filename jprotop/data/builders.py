@@ -14,7 +14,6 @@ import numpy as np
 import tensorflow_datasets as tfds
 
 from jprotop.data import decode
-from jprotop.data.folder import WHOLE_IMAGE
 from jprotop.data.parts import PARTS
 from jprotop.errors import InputError
 
@@ -25,7 +24,8 @@ class ImageSet(tfds.core.GeneratorBasedBuilder, skip_registration=True):
   """A data set of encoded images with label, box, parts and an id.
 
   Args:
-    examples: split name to an iterator of examples, in their final order.
+    examples: split name to an iterator of examples, in their final order; a box (x, y, w, h) may
+      be None, which stands for the whole image.
     fingerprint: of everything that shaped them; it names the prepared version on the disk.
     cache: folder below which the data set is stored.
   """
@@ -58,16 +58,18 @@ class ImageSet(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     return {split: self._generate_examples(split) for split in SPLITS}
 
   def _generate_examples(self, split: str):
-    """Every image is decoded and cropped once here, so that a bad one is found before training."""
+    """Every image is decoded once here, so that a bad one is found before training."""
     problems, total = [], 0
     with ThreadPoolExecutor() as pool:
       examples = self._examples(split)
       # A bounded window: pictures are not all held in memory.
       while window := list(itertools.islice(examples, 256)):
-        for example, problem in zip(window, pool.map(_problem, window)):
-          problems += [problem] if problem else []
-          yield total, example
-          total += 1
+        for number, (example, problem) in enumerate(pool.map(_checked, window), total):
+          if problem:
+            problems.append(problem)
+          else:
+            yield number, example
+        total += len(window)
     if problems:
       raise InputError(
         f"{len(problems)} of {total} {split} images cannot be used:\n  "
@@ -78,24 +80,18 @@ class ImageSet(tfds.core.GeneratorBasedBuilder, skip_registration=True):
       raise InputError(f"the {split} split has no image; add some")
 
 
-def _problem(example: dict) -> str | None:
-  """What is wrong with an example's picture or box, if anything."""
+def _checked(example: dict) -> tuple[dict, str | None]:
+  """The example with the box of whole pixels that is cropped; what is wrong with it, or None."""
   try:
     image = decode.decode(example["image"], example["image_id"])
   except InputError as error:
-    return str(error)
+    return example, str(error)
+  box = (0, 0, *image.size) if example["box"] is None else example["box"]
   try:
-    decode.pixel_box(box_or_whole(example["box"], image), image.size)
+    box = decode.pixel_box(box, image.size)
   except InputError as error:
-    return f"{example['image_id']}: {error}"
-  return None
-
-
-def box_or_whole(box: np.ndarray, image) -> tuple[float, ...]:
-  """The box (x, y, w, h), or that of the whole image where none was given."""
-  if tuple(box) == WHOLE_IMAGE:
-    return (0.0, 0.0, float(image.width), float(image.height))
-  return tuple(float(v) for v in box)
+    return example, f"{example['image_id']}: {error}"
+  return {**example, "box": np.array(box, np.float32)}, None
 
 
 class Cub(ImageSet, skip_registration=True):

@@ -1,11 +1,15 @@
 """CUB-200-2011 (Wah et al. 2011) from its official folder or archive."""
 
+import gzip
 import hashlib
+import http.client
+import lzma
 import os
 import pathlib
 import tarfile
 import urllib.request
-from collections.abc import Iterator
+import zlib
+from collections.abc import Callable, Iterator
 
 import numpy as np
 
@@ -24,6 +28,7 @@ _FILES = (
   "parts/parts.txt",
   "parts/part_locs.txt",
 )
+_BROKEN_ARCHIVE = (tarfile.TarError, EOFError, zlib.error, lzma.LZMAError, gzip.BadGzipFile)
 
 
 def locate(path: str, cache: pathlib.Path) -> pathlib.Path:
@@ -58,13 +63,17 @@ def _unpack(archive: pathlib.Path, cache: pathlib.Path) -> pathlib.Path:
   target = cache / "unpacked" / hashlib.sha256(name.encode()).hexdigest()[:16]
   if target.exists():
     return target
-  try:
-    with atomic_path(target) as temporary, tarfile.open(archive) as tar:
-      temporary.mkdir()
-      # The data filter refuses members that would land outside the folder.
-      tar.extractall(temporary, filter="data")
-  except (tarfile.TarError, EOFError) as error:
-    raise InputError(f"{archive} cannot be unpacked ({error}); download it again") from error
+  with atomic_path(target) as temporary:
+    temporary.mkdir()
+    try:
+      with tarfile.open(archive) as tar:
+        # The data filter refuses members that would land outside the folder.
+        tar.extractall(temporary, filter="data")
+        # To tar a damaged header looks like the end; the checksum stands behind the true one.
+        while tar.fileobj.read(1 << 20):
+          pass
+    except _BROKEN_ARCHIVE as error:
+      raise InputError(f"{archive} cannot be unpacked ({error}); download it again") from error
   return target
 
 
@@ -72,44 +81,51 @@ def download(directory: pathlib.Path, *, url: str = URL, md5: str = MD5) -> path
   """Downloads the official archive into a directory and checks its MD5 hash.
 
   Raises:
-    InputError: no network, or another hash.
+    InputError: no network, no space, or another hash; nothing is left behind.
   """
   target = directory / "CUB_200_2011.tgz"
   digest = hashlib.md5(usedforsecurity=False)
-  try:
-    with atomic_path(target) as temporary:
-      with urllib.request.urlopen(url, timeout=60) as response, open(temporary, "wb") as file:
-        while block := response.read(1 << 20):
-          file.write(block)
-          digest.update(block)
-      if digest.hexdigest() != md5:
-        raise InputError(
-          f"{url} has MD5 {digest.hexdigest()}, not {md5}; the download was cut off or changed: "
-          "try again"
-        )
-  except InputError as error:
-    if isinstance(error.__cause__, OSError):
+  with atomic_path(target) as temporary:
+    with open(temporary, "wb") as file:
+      for block in _blocks(url):
+        file.write(block)
+        digest.update(block)
+    if digest.hexdigest() != md5:
       raise InputError(
-        f"cannot download {url}: {error.__cause__}; on a machine without a network copy the "
-        "archive there by hand and give it with --config.data.dir"
-      ) from error
-    raise
+        f"{url} has MD5 {digest.hexdigest()}, not {md5}; the download was cut off or changed: "
+        "try again"
+      )
   return target
 
 
-def _table(path: pathlib.Path, columns: int) -> dict[int, list[str]]:
-  """Rows `key value...` of one of CUB's text files, by their integer key."""
+def _blocks(url: str) -> Iterator[bytes]:
+  try:
+    with urllib.request.urlopen(url, timeout=60) as response:
+      while block := response.read(1 << 20):
+        yield block
+  except (OSError, http.client.HTTPException) as error:
+    raise InputError(
+      f"cannot download {url}: {error}; on a machine without a network copy the archive there by "
+      "hand and give it with --config.data.dir"
+    ) from error
+
+
+def _table(path: pathlib.Path, columns: int, kind: Callable = str) -> dict[int, list]:
+  """Rows `key value...` of one of CUB's text files, by their integer key; values of one kind."""
   rows = {}
   for number, line in enumerate(path.read_text().splitlines(), 1):
     fields = line.split(maxsplit=columns)
     if not fields:
       continue
     try:
-      rows[int(fields[0])] = fields[1:]
+      key, values = int(fields[0]), [kind(value) for value in fields[1:]]
     except ValueError:
-      fields = []
-    if len(fields) != columns + 1:
-      raise InputError(f"{path}, line {number}: {line!r} does not have {columns + 1} fields")
+      values = []
+    if len(values) != columns:
+      raise InputError(
+        f"{path}, line {number}: {line!r} is not a number and {columns} values after it"
+      )
+    rows[key] = values
   return rows
 
 
@@ -128,9 +144,11 @@ class Annotations:
     self.root = root
     paths = {key: row[0] for key, row in _table(root / "images.txt", 1).items()}
     classes = _table(root / "classes.txt", 1)
-    labels = _table(root / "image_class_labels.txt", 1)
-    split = _table(root / "train_test_split.txt", 1)
-    boxes = _table(root / "bounding_boxes.txt", 4)
+    labels = _table(root / "image_class_labels.txt", 1, int)
+    split = _table(root / "train_test_split.txt", 1, int)
+    boxes = _table(root / "bounding_boxes.txt", 4, float)
+    if not paths:
+      raise InputError(f"{root}/images.txt names no image; unpack the official archive again")
     parts = self._read_parts(root / "parts/part_locs.txt", set(paths))
     for name, table in (("label", labels), ("split", split), ("box", boxes)):
       missing = paths.keys() - table.keys()
@@ -143,9 +161,9 @@ class Annotations:
     keys = sorted(paths, key=lambda key: tuple(os.path.split(paths[key])))
     self.class_names = [classes[key][0] for key in sorted(classes)]
     self.image_ids = [paths[key] for key in keys]
-    self.label = np.array([int(labels[key][0]) - 1 for key in keys])
-    self.is_train = np.array([split[key][0] == "1" for key in keys])
-    self.box = np.array([[float(v) for v in boxes[key]] for key in keys], np.float32)
+    self.label = np.array([labels[key][0] - 1 for key in keys])
+    self.is_train = np.array([split[key][0] == 1 for key in keys])
+    self.box = np.array([boxes[key] for key in keys], np.float32)
     self.parts = np.stack([parts[key] for key in keys])
     if self.label.min() < 0 or self.label.max() >= len(self.class_names):
       raise InputError(f"{root}: image_class_labels.txt names a class that classes.txt lacks")

@@ -30,7 +30,7 @@ class Split:
     rows: int [N], where each image stands in `source`.
     label: int [N].
     image_id: N names.
-    box: float32 [N, 4] (x, y, w, h) in pixels of the original.
+    box: float32 [N, 4] (x, y, w, h), whole pixels inside the original.
     parts: float32 [N, 15, 3] (x, y, visible) in pixels of the original.
     image_size: S of the crops that the network sees.
     cache, key: where pixel files go, and what names them.
@@ -57,7 +57,7 @@ class Split:
   def crop(self, i: int):
     """Image i cropped to its box at its own resolution, a Pillow image."""
     image = decode.decode(self.source[int(self.rows[i])]["image"], self.image_id[i])
-    return decode.crop(image, builders.box_or_whole(self.box[i], image))
+    return decode.crop(image, tuple(self.box[i]))
 
   @functools.cached_property
   def pixels(self) -> np.ndarray:
@@ -166,7 +166,9 @@ def _builder(name: str, directory: str, cache: pathlib.Path, toy: dict):
   elif name == "toybirds":
     kind, names = builders.Toybirds, [s.name for s in toybirds.species(toy["num_classes"])]
     examples = functools.partial(toybirds.examples, **toy)
-    fingerprint = hashlib.sha256(f"{toybirds_code()}{sorted(toy.items())}".encode()).hexdigest()[:16]
+    fingerprint = hashlib.sha256(f"{toybirds_code()}{sorted(toy.items())}".encode()).hexdigest()[
+      :16
+    ]
   elif name == "folder":
     files = folder.ImageFolder(directory)
     kind, names = builders.Folder, files.class_names

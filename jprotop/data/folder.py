@@ -14,8 +14,6 @@ from jprotop.data.parts import PARTS
 from jprotop.errors import InputError
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".gif")
-# A box of zeros stands for the whole image.
-WHOLE_IMAGE = (0.0, 0.0, 0.0, 0.0)
 
 
 def image_files(directory: pathlib.Path) -> list[pathlib.Path]:
@@ -23,7 +21,7 @@ def image_files(directory: pathlib.Path) -> list[pathlib.Path]:
   return sorted(
     path
     for path in directory.iterdir()
-    if path.suffix.lower() in SUFFIXES and not path.name.startswith(".")
+    if path.suffix.lower() in SUFFIXES and not path.name.startswith(".") and path.is_file()
   )
 
 
@@ -68,16 +66,23 @@ class ImageFolder:
 
   def _read_boxes(self) -> dict[str, tuple[float, ...]]:
     path = self.root / "boxes.txt"
+    known = {self._image_id(file) for files in self.files.values() for file, _ in files}
     boxes = {}
     for number, line in enumerate(path.read_text().splitlines() if path.exists() else [], 1):
+      if not line.strip():
+        continue
       name, *numbers = line.rsplit(maxsplit=4)
       try:
-        boxes[name] = tuple(float(v) for v in numbers)
-      except ValueError:
-        numbers = []
-      if len(numbers) != 4:
-        raise InputError(f"{path}, line {number}: {line!r} is not `PATH x y w h`")
+        x, y, w, h = (float(value) for value in numbers)
+      except ValueError as error:
+        raise InputError(f"{path}, line {number}: {line!r} is not `PATH x y w h`") from error
+      if name not in known:
+        raise InputError(f"{path}, line {number}: there is no image {name!r} in {self.root}")
+      boxes[name] = (x, y, w, h)
     return boxes
+
+  def _image_id(self, path: pathlib.Path) -> str:
+    return path.relative_to(self.root).as_posix()
 
   def fingerprint(self) -> str:
     """Of every file's name, size and time of change, and of the boxes."""
@@ -91,11 +96,11 @@ class ImageFolder:
   def examples(self, split: str) -> Iterator[dict]:
     """Examples of "train" or "test" for `builders.ImageSet`."""
     for path, label in self.files[split]:
-      image_id = str(path.relative_to(self.root))
+      image_id = self._image_id(path)
       yield {
         "image": path.read_bytes(),
         "image_id": image_id,
         "label": label,
-        "box": np.array(self.boxes.get(image_id, WHOLE_IMAGE), np.float32),
+        "box": self.boxes.get(image_id),
         "parts": np.zeros((len(PARTS), 3), np.float32),
       }

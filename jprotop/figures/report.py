@@ -25,11 +25,14 @@ HEAD_ON_STOMACH = {
   "moved_to_target": "Attacked images on which the prototype is now found in S_noisy",
   "exceeds_clean_maximum": "… and there scores higher than anywhere on the clean image",
   "prediction_kept": "Attacked images whose predicted class did not change",
-  "control_moved": "Control: the prototype moved to S_noisy all the same",
-  "similarity_source_before": "Mean similarity at S, before",
-  "similarity_source_after": "Mean similarity at S, after",
-  "similarity_target_before": "Mean similarity at S_noisy, before",
-  "similarity_target_after": "Mean similarity at S_noisy, after",
+  "moved_and_prediction_kept": "The prototype moved and the predicted class did not change",
+  "clean_peak_in_target": "Clean images on which the prototype was in S_noisy already",
+  "control_moved": "Control, random noise of the same size: the prototype is found in S_noisy",
+  "similarity_source_before": "Highest similarity in S, before (mean over images)",
+  "similarity_source_after": "Highest similarity in S, after",
+  "similarity_target_before": "Highest similarity in S_noisy, before",
+  "similarity_target_after": "Highest similarity in S_noisy, after",
+  "largest_change": "Largest change of any pixel value, in units of [0, 1]",
 }
 PUSH = {
   "num_prototypes": "Prototypes",
@@ -95,7 +98,7 @@ def summary(results: Mapping[str, Any]) -> str:
   for name, sentence in {
     "exceeds_clean_maximum": "It scored higher there than anywhere on the clean image on {}.",
     "prediction_kept": "The predicted class stayed the same on {}.",
-    "control_moved": "In the control it moved there on {}.",
+    "control_moved": "Random noise of the same size put it there on {}.",
   }.items():
     if name in metrics:
       sentences.append(sentence.format(tables.format_share(metrics[name])))

@@ -1,11 +1,11 @@
 """ProtoPNet state dicts in PyTorch's names and layouts, as Flax variables.
 
-  features.layer1.0.conv2.weight   [O, I, kh, kw]  params/features/layer1_0/conv2/kernel
-  features.layer1.0.downsample.1.* [O]             .../downsample_bn/{scale,bias} and batch_stats
-  features.features.7.weight       [O, I, kh, kw]  params/features/conv7/kernel (VGG)
-  add_on_layers.2.weight           [O, I, 1, 1]    params/add_on/conv2/kernel
-  prototype_vectors                [P, D, 1, 1]    params/prototypes [P, D]
-  last_layer.weight                [C, P]          params/last_layer [P, C]
+features.layer1.0.conv2.weight   [O, I, kh, kw]  params/features/layer1_0/conv2/kernel
+features.layer1.0.downsample.1.* [O]             .../downsample_bn/{scale,bias} and batch_stats
+features.features.7.weight       [O, I, kh, kw]  params/features/conv7/kernel (VGG)
+add_on_layers.2.weight           [O, I, 1, 1]    params/add_on/conv2/kernel
+prototype_vectors                [P, D, 1, 1]    params/prototypes [P, D]
+last_layer.weight                [C, P]          params/last_layer [P, C]
 """
 
 import re

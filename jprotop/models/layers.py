@@ -82,7 +82,9 @@ fast_conv.defvjp(_fast_conv_forward, _fast_conv_backward)
 def space_to_depth_conv(x: jax.Array, kernel: jax.Array, padding: Padding) -> jax.Array:
   """A stride-2 convolution as a stride-1 one over 2x2 blocks of pixels (for the 7x7 stem)."""
   taps = kernel.shape[0] + kernel.shape[0] % 2
-  kernel = jnp.pad(kernel, ((0, taps - kernel.shape[0]), (0, taps - kernel.shape[1])) + ((0, 0),) * 2)
+  kernel = jnp.pad(
+    kernel, ((0, taps - kernel.shape[0]), (0, taps - kernel.shape[1])) + ((0, 0),) * 2
+  )
   channels, features = kernel.shape[2:]
   kernel = kernel.reshape(taps // 2, 2, taps // 2, 2, channels, features)
   kernel = kernel.transpose(0, 2, 1, 3, 4, 5).reshape(taps // 2, taps // 2, -1, features)
@@ -170,7 +172,8 @@ class BatchNorm(nn.Module):
         running_var.value = keep * running_var.value + self.momentum * unbiased
     factor = scale * lax.rsqrt(var + self.epsilon)
     shift = bias - mean * factor
-    return x * factor.astype(x.dtype) + shift.astype(x.dtype)
+    factor, shift = factor.astype(x.dtype), shift.astype(x.dtype)
+    return x * factor[None, None, None] + shift[None, None, None]
 
   def _statistics(self, x, mask):
     """Mean and biased variance [C] over the real images, and how many values each is of."""
@@ -181,7 +184,7 @@ class BatchNorm(nn.Module):
     count, total = self._over_devices((count, total))
     count = jnp.maximum(count, 1)
     mean = total / count
-    squares = jnp.sum((x - mean) ** 2 * weight, axis=(0, 1, 2))
+    squares = jnp.sum((x - mean[None, None, None]) ** 2 * weight, axis=(0, 1, 2))
     return mean, self._over_devices(squares) / count, count
 
   def _over_devices(self, sums):

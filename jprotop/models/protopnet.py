@@ -13,7 +13,7 @@ from flax.traverse_util import flatten_dict
 from jprotop.errors import InputError
 from jprotop.models.layers import LayerOptions, conv
 from jprotop.models.resnet import RESNETS, ResNet
-from jprotop.models.vgg import VGGS, VGG
+from jprotop.models.vgg import VGG, VGGS
 from jprotop.similarity import (
   DISTANCES,
   SIMILARITIES,
@@ -54,7 +54,8 @@ class Output:
 
 def normalise(images: jax.Array) -> jax.Array:
   """Images [..., 3] in [0, 1] to what the backbones expect."""
-  return (images - jnp.array(PIXEL_MEAN)) / jnp.array(PIXEL_STD)
+  mean, std = (jnp.broadcast_to(jnp.array(x), images.shape) for x in (PIXEL_MEAN, PIXEL_STD))
+  return (images - mean) / std
 
 
 class AddOn(nn.Module):
@@ -198,7 +199,9 @@ def make_model(fields: Mapping, num_classes: int) -> ProtoPNet:
     raise InputError(f"model.dtype={fields['dtype']!r} must be float32 or bfloat16")
   return ProtoPNet(
     num_classes=num_classes,
-    prototype_class=tuple(np.repeat(np.arange(num_classes), fields["prototypes_per_class"]).tolist()),
+    prototype_class=tuple(
+      np.repeat(np.arange(num_classes), fields["prototypes_per_class"]).tolist()
+    ),
     prototype_depth=fields["prototype_depth"],
     options=LayerOptions(dtype=jnp.dtype(fields["dtype"])),
     **names,

@@ -82,19 +82,25 @@ class Checkpoints:
           ),
         )
     except Exception as error:  # Orbax raises many kinds for a damaged file.
-      raise InputError(
-        f"checkpoint {step} in {self._directory} cannot be read ({error}); delete its folder to go "
-        "back to the one before"
-      ) from error
+      raise self._unreadable(step, error) from error
     return restored["model"], restored["info"]
 
   def restore_optimizer(self, step: int, like: Any) -> Any:
     """The optimiser's state, of the structure of `like`."""
     target = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), like)
-    restored = self._manager.restore(
-      step, args=ocp.args.Composite(optimizer=ocp.args.StandardRestore(target))
-    )
+    try:
+      restored = self._manager.restore(
+        step, args=ocp.args.Composite(optimizer=ocp.args.StandardRestore(target))
+      )
+    except Exception as error:
+      raise self._unreadable(step, error) from error
     return restored["optimizer"]
+
+  def _unreadable(self, step: int, error: Exception) -> InputError:
+    return InputError(
+      f"checkpoint {step} in {self._directory} cannot be read ({error}); delete its folder to go "
+      "back to the one before"
+    )
 
   def close(self) -> None:
     """Waits for what is still being written."""

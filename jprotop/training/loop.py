@@ -3,7 +3,6 @@
 import dataclasses
 import json
 import logging
-import math
 import pathlib
 
 import jax
@@ -17,7 +16,7 @@ from jprotop.data.dataset import Dataset, Split, load_dataset
 from jprotop.errors import InputError
 from jprotop.evaluation import accuracy
 from jprotop.files import atomic_path
-from jprotop.models.protopnet import BackboneClassifier, ProtoPNet, make_model
+from jprotop.models.protopnet import BackboneClassifier, make_model
 from jprotop.training import phases as phases_lib
 from jprotop.training import steps
 from jprotop.training.checkpoints import Checkpoints, Position, claim_workdir
@@ -141,7 +140,7 @@ class Trainer:
 
   def _train_epoch(self, step, phase, epoch: int, bar: tqdm) -> dict:
     """One pass over the augmented set; the row of means for history.jsonl."""
-    state = steps.TrainState(self.params, self.batch_stats, self.opt_state)
+    state = parallel.replicate(steps.TrainState(self.params, self.batch_stats, self.opt_state))
     totals = None
     size = self.config["training"]["batch_size"]
     for number, batch in enumerate(self.epochs.epoch(self.position.epochs_done)):
@@ -150,18 +149,20 @@ class Trainer:
       totals = metrics if totals is None else jax.tree.map(jnp.add, totals, metrics)
       bar.update(count * phase.passes)
       if number % 20 == 0:
-        self._check_finite(metrics, phase, epoch)
-    self._check_finite(totals, phase, epoch)
+        self._check_finite(metrics["loss"], phase, epoch)
+    # The parameters too: the last step's loss was taken before its update.
+    self._check_finite((totals, state.params, state.batch_stats), phase, epoch)
     self.params, self.batch_stats, self.opt_state = state.params, state.batch_stats, state.opt_state
     totals = {key: float(value) for key, value in totals.items()}
     count = totals.pop("count")
     return {**{key: value / count for key, value in totals.items()}, "count": int(count)}
 
-  def _check_finite(self, metrics: dict, phase: phases_lib.Phase, epoch: int) -> None:
-    if not math.isfinite(float(metrics["loss"])):
+  def _check_finite(self, tree, phase: phases_lib.Phase, epoch: int) -> None:
+    if not all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(tree)):
       raise InputError(
-        f"the loss is no longer finite in phase {phase.name}, epoch {epoch + 1}; the checkpoint "
-        f"before it is kept. Lower training.{phase.name}.learning_rate, in another --workdir"
+        f"the loss or the network is no longer finite in phase {phase.name}, epoch {epoch + 1}; "
+        f"the checkpoint before it is kept. Lower training.{phase.name}.learning_rate, in another "
+        "--workdir"
       )
 
   def _validate(self, phase: phases_lib.Phase) -> None:
@@ -203,7 +204,6 @@ class Trainer:
     self.provenance = provenance.as_arrays()
     self._record(
       phase="push",
-      split="train",
       num_prototypes=len(provenance.image),
       distinct=provenance.num_distinct,
       mean_sq_dist=float(provenance.sq_dist.mean()),
@@ -222,7 +222,9 @@ class Trainer:
     shown = ", ".join(
       f"{key} {value:.4g}" for key, value in row.items() if key not in ("phase", "split", "epoch")
     )
-    tqdm.write(f"  {row['phase']:<10} epoch {row['epoch'] + 1:<3} {row['split']:<10} {shown}")
+    tqdm.write(
+      f"  {row['phase']:<10} epoch {row['epoch'] + 1:<3} {row.get('split', ''):<10} {shown}"
+    )
 
   def _finish_epoch(self, index: int) -> None:
     """Moves the position on and saves; at a phase's end its optimiser is let go."""

@@ -54,7 +54,9 @@ def protopnet_losses(model: ProtoPNet, weights: LossWeights) -> Callable:
     out, updates = model.apply(
       variables, batch["image"], train, batch["mask"], mutable=["batch_stats"]
     )
-    distance = jnp.min(out.sq_dist.reshape(*out.activations.shape[:1], -1, out.sq_dist.shape[-1]), 1)
+    distance = jnp.min(
+      out.sq_dist.reshape(*out.activations.shape[:1], -1, out.sq_dist.shape[-1]), 1
+    )
     values = {
       "cross_entropy": losses.cross_entropy(out.logits, batch["label"]),
       "cluster_cost": losses.cluster_cost(distance, batch["label"], prototype_class, cap=cap),

@@ -1,0 +1,71 @@
+"""What every command shares: flags, quiet logs, and errors that a user can act on."""
+
+import logging
+import os
+import pathlib
+import sys
+from collections.abc import Callable
+
+from absl import app, flags
+from absl import logging as absl_logging
+
+from jprotop.errors import InputError
+
+WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run.")
+
+
+def run(main: Callable[[], None]) -> None:
+  """Runs a command; what the user can mend is said in one message, with exit status 1."""
+
+  def guarded(argv):
+    # Orbax and TFDS tell every step at level INFO through absl; ours go through `jprotop`.
+    absl_logging.set_verbosity(absl_logging.WARNING)
+    logging.getLogger("jprotop").addHandler(logging.StreamHandler(sys.stderr))
+    logging.getLogger("jprotop").setLevel(logging.INFO)
+    logging.getLogger("jprotop").propagate = False
+    try:
+      if len(argv) > 1:
+        raise InputError(f"unexpected argument {argv[1]!r}; every option is written --name=value")
+      main()
+    except InputError as error:
+      _fail(str(error), 1)
+    except OSError as error:
+      # A full or unwritable disk, somewhere inside a library.
+      _fail(f"{error}; free some space or choose another place, and run the command again", 1)
+    except KeyboardInterrupt:
+      _fail("interrupted; the same command goes on from the last checkpoint", 130)
+
+  app.run(guarded, flags_parser=_parse_flags)
+
+
+def workdir(*, must_exist: bool = False) -> pathlib.Path:
+  """The --workdir given; an error that says so if there is none."""
+  if not WORKDIR.value:
+    raise InputError("--workdir is missing; name the folder of the run, as in --workdir=runs/demo")
+  path = pathlib.Path(WORKDIR.value)
+  if must_exist and not (path / "config.json").exists():
+    raise InputError(
+      f"--workdir={path} holds no run; train one with python -m experiments.train "
+      f"--config=configs/demo.py --workdir={path}"
+    )
+  return path
+
+
+def _parse_flags(argv: list[str]) -> list[str]:
+  """absl's parser, with a plain message where a config file or key does not exist."""
+  try:
+    return app.parse_flags_with_usage(argv)
+  except (AttributeError, KeyError) as error:
+    # ml_collections names the nearest valid key on the second line.
+    message = str(error.args[0]).strip("'\"").replace("\\'", "'").replace("\\n", "\n")
+    wrong, _, hint = message.partition("\n")
+    _fail(f"unknown config key {wrong}. {hint}\nconfigs/base.py lists all keys", 1)
+  except OSError as error:
+    _fail(f"the config file cannot be read: {error}", 1)
+
+
+def _fail(message: str, status: int) -> None:
+  sys.stdout.flush()
+  print(f"\nerror: {message}", file=sys.stderr, flush=True)
+  # Threads of a library that still prefetch must not keep a failed command alive.
+  os._exit(status)

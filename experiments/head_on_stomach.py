@@ -1,0 +1,212 @@
+"""Head on Stomach (Section 3): noise that moves where a prototype is found.
+
+  python -m experiments.head_on_stomach --workdir=runs/demo
+  python -m experiments.head_on_stomach --workdir=runs/demo --images=3,17 --target_part=belly
+  python -m experiments.head_on_stomach --workdir=runs/demo --images=bird.jpg --target_cells=1,1:2,2
+
+Without --images it attacks test images that the network classifies correctly, drawn from --seed.
+It writes figures, results.json and attack.npz into the run's folder.
+"""
+
+import pathlib
+
+import numpy as np
+from absl import flags
+
+import jprotop
+from experiments import cli
+from jprotop import regions
+from jprotop.data import own_images
+from jprotop.data.batches import to_float
+from jprotop.data.dataset import Dataset
+from jprotop.errors import InputError
+from jprotop.evaluation import accuracy, results
+from jprotop.evaluation import head_on_stomach as experiment
+from jprotop.figures import canvas, curves, panels, tables
+from jprotop.files import atomic_path
+from jprotop.training import loop
+
+_NUM_FIGURES = 6
+
+_IMAGES = flags.DEFINE_string(
+  "images", None, "Test-set indices (3,17), image files, a folder, or a float32 .npy [N, S, S, 3]."
+)
+_NUM_IMAGES = flags.DEFINE_integer("num_images", None, "How many images, where it chooses them.")
+_PROTOTYPE = flags.DEFINE_integer(
+  "prototype", None, "Prototype to move; default: the most activated of the predicted class."
+)
+_TARGET_CELLS = flags.DEFINE_string(
+  "target_cells", None, "S_noisy as first and last cell, inclusive: row,column:row,column."
+)
+_TARGET_PART = flags.DEFINE_string("target_part", None, "S_noisy as a part or group: belly, tail.")
+_EPS = flags.DEFINE_float("eps", None, "Largest change of a pixel value, in [0, 1]; paper: 8/255.")
+_STEP_SIZE = flags.DEFINE_float("step_size", None, "Step in units of [0, 1]; paper: 2/255.")
+_NUM_STEPS = flags.DEFINE_integer("num_steps", None, "Gradient steps; paper: 40.")
+_RANDOM_START = flags.DEFINE_boolean("random_start", True, "Start from noise U(-eps, eps).")
+_SEED = flags.DEFINE_integer("seed", 0, "Of the choice of images and of the noise.")
+_PROTOCOL = flags.DEFINE_enum("protocol", None, list(experiment.RULES), "Default: the run's own.")
+
+
+def parse_cells(text: str) -> tuple[tuple[int, int], tuple[int, int]]:
+  """ "1,1:2,2" to ((1, 1), (2, 2))."""
+  try:
+    first, last = (tuple(int(v) for v in cell.split(",")) for cell in text.split(":"))
+    (_, _), (_, _) = first, last
+  except ValueError as error:
+    raise InputError(
+      f"--target_cells={text} is not row,column:row,column, as in --target_cells=1,1:2,2"
+    ) from error
+  return first, last
+
+
+def correct_images(model, variables, dataset: Dataset, count: int, seed: int) -> np.ndarray:
+  """Indices of `count` correctly classified test images, drawn from a seed, in order."""
+  scores = accuracy.predict(model, variables, dataset.test)
+  correct = np.flatnonzero(scores.argmax(axis=1) == dataset.test.label)
+  if not correct.size:
+    raise InputError("this network classifies no test image correctly; train it for longer")
+  return np.sort(np.random.default_rng(seed).permutation(correct)[:count])
+
+
+def attack_run(
+  workdir: pathlib.Path,
+  dataset: Dataset | None = None,
+  *,
+  images: str | None = None,
+  num_images: int | None = None,
+  prototype: int | None = None,
+  target: experiment.Target | None = None,
+  protocol: str | None = None,
+  seed: int = 0,
+  random_start: bool = True,
+  **budget: float | int,
+) -> dict:
+  """Attacks images with a run's network and writes what came of it; returns the numbers."""
+  model, variables, info = jprotop.load(str(workdir))
+  config, classes = info["config"], info["class_names"]
+  settings = config["attack"]
+  budget = {name: budget.get(name, settings[name]) for name in ("eps", "step_size", "num_steps")}
+  protocol = protocol or config["protocol"]
+  rules = experiment.RULES[protocol]
+  dataset = dataset or loop.open_dataset(config)
+  if images is None:
+    count = num_images if num_images is not None else settings["num_images"]
+    chosen = own_images.from_split(
+      dataset.test, correct_images(model, variables, dataset, count, seed)
+    )
+  else:
+    chosen = own_images.from_argument(images, dataset.test)
+  seen = experiment.look(model, variables, chosen, settings["batch_size"])
+  prototypes = experiment.choose_prototypes(model, seen["logits"], seen["activations"], prototype)
+  maps = seen["similarity_map"][np.arange(len(chosen)), ..., prototypes]
+  cases = experiment.build_cases(chosen, prototypes, maps, target or experiment.Target(), rules)
+  record = experiment.attack(
+    model,
+    variables,
+    cases,
+    experiment.Budget(**budget, random_start=random_start),
+    rules,
+    seed=seed,
+    batch_size=settings["batch_size"],
+  )
+  numbers = {
+    "num_images": len(cases.images),
+    "not_attacked": cases.skipped,
+    "unreadable": chosen.unreadable,
+    "protocol": protocol,
+    "seed": seed,
+    "random_start": random_start,
+    **budget,
+    **experiment.summarise(record, cases.rule),
+    "images": experiment.per_image(record, cases, classes),
+  }
+  with atomic_path(workdir / "attack.npz") as temporary:
+    np.savez(temporary, image_id=np.array(cases.images.image_id), **record)
+  _write_figures(workdir, model, dataset, info, cases, record)
+  results.update_results(workdir, config, head_on_stomach=numbers)
+  _print_summary(workdir, numbers)
+  return numbers
+
+
+def _write_figures(workdir, model, dataset, info, cases, record) -> None:
+  for old in (workdir / "figures").glob("head_on_stomach_*.png"):
+    old.unlink()
+  # First those that the paper is about, from head to stomach; then in order.
+  order = sorted(range(len(cases.rule)), key=lambda i: cases.rule[i] != "stomach")
+  for number, i in enumerate(order[:_NUM_FIGURES]):
+    figure = panels.head_on_stomach(_example(model, dataset, info, cases, record, i))
+    canvas.save(figure, workdir / f"figures/head_on_stomach_{number}.png")
+  clean, attacked = record["clean_similarity_map"], record["attacked_similarity_map"]
+  at = lambda maps, cells: np.where(cells, maps, -np.inf).max((1, 2))  # noqa: E731
+  before = {"source": at(clean, record["source"]), "target": at(clean, record["target"])}
+  after = {"source": at(attacked, record["source"]), "target": at(attacked, record["target"])}
+  figure = curves.similarity_shift(before, after, clean_maximum=clean.max((1, 2)))
+  canvas.save(figure, workdir / "figures/similarity_shift.png")
+
+
+def _example(model, dataset, info, cases, record, i: int) -> panels.HeadOnStomachExample:
+  size, prototype = cases.images.image.shape[1], int(cases.prototype[i])
+  classes, provenance = info["class_names"], info["provenance"]
+  clean, attacked = record["clean_similarity_map"][i], record["attacked_similarity_map"][i]
+  label = int(cases.images.label[i])
+  return panels.HeadOnStomachExample(
+    source_image=to_float(dataset.train.pixels[provenance["image"][prototype]]),
+    source_box=regions.Box(*provenance["box"][prototype].tolist()),
+    image=record["images"][i],
+    attacked=record["attacked"][i],
+    clean_map_up=regions.upsample(clean, size, size),
+    attacked_map_up=regions.upsample(attacked, size, size),
+    clean_box=regions.high_activation_box(clean, size, size),
+    attacked_box=regions.high_activation_box(attacked, size, size),
+    noise_mask=record["mask"][i],
+    clean_similarity=float(clean.max()),
+    attacked_similarity=float(attacked.max()),
+    prototype_id=prototype,
+    prototype_class=classes[model.prototype_class[prototype]],
+    true_class=classes[label] if label >= 0 else "not known",
+    predicted_before=classes[int(record["clean_logits"][i].argmax())],
+    predicted_after=classes[int(record["attacked_logits"][i].argmax())],
+    image_id=cases.images.image_id[i],
+  )
+
+
+def _print_summary(workdir: pathlib.Path, numbers: dict) -> None:
+  metrics = numbers["metrics"]
+  print(f"Head on Stomach, {numbers['num_images']} images, eps {numbers['eps'] * 255:.3g}/255:")
+  for name, text in (
+    ("moved_to_target", "prototype now found in S_noisy"),
+    ("control_moved", "  after random noise of the same size"),
+    ("exceeds_clean_maximum", "scores there above its clean maximum"),
+    ("prediction_kept", "predicted class kept"),
+  ):
+    print(f"  {text:<42} {tables.format_share(metrics[name])}")
+  for message in [f"{s['image_id']}: {s['reason']}" for s in numbers["not_attacked"]]:
+    print(f"  not attacked: {message}")
+  for message in numbers["unreadable"]:
+    print(f"  not read: {message}")
+  print(f"  figures in {workdir}/figures, arrays in {workdir}/attack.npz")
+
+
+def main() -> None:
+  if _TARGET_CELLS.value and _TARGET_PART.value:
+    raise InputError("--target_cells and --target_part exclude each other; give one")
+  target = experiment.Target(
+    cells=parse_cells(_TARGET_CELLS.value) if _TARGET_CELLS.value else None,
+    part=_TARGET_PART.value,
+  )
+  given = {"eps": _EPS.value, "step_size": _STEP_SIZE.value, "num_steps": _NUM_STEPS.value}
+  attack_run(
+    cli.workdir(must_exist=True),
+    images=_IMAGES.value,
+    num_images=_NUM_IMAGES.value,
+    prototype=_PROTOTYPE.value,
+    target=target,
+    protocol=_PROTOCOL.value,
+    seed=_SEED.value,
+    random_start=_RANDOM_START.value,
+    **{name: value for name, value in given.items() if value is not None},
+  )
+
+
+if __name__ == "__main__":
+  cli.run(main)

@@ -1,0 +1,112 @@
+"""The images an experiment is pointed at: test-set indices, files, a folder, or an array."""
+
+import dataclasses
+import pathlib
+import re
+
+import numpy as np
+
+from jprotop.data import batches, decode
+from jprotop.data.dataset import Split
+from jprotop.data.folder import image_files
+from jprotop.data.parts import PARTS
+from jprotop.errors import InputError
+
+
+@dataclasses.dataclass(frozen=True)
+class Images:
+  """Images as the network takes them, and what is known about them.
+
+  Attributes:
+    image: float32 [N, S, S, 3] in [0, 1].
+    image_id: N names.
+    label: int [N]; -1 where the class is not known.
+    points: float32 [N, 15, 3] part locations (x, y, visible) in pixels of the crop.
+    unreadable: messages about files that were left out.
+  """
+
+  image: np.ndarray
+  image_id: list[str]
+  label: np.ndarray
+  points: np.ndarray
+  unreadable: list[str] = dataclasses.field(default_factory=list)
+
+  def __len__(self) -> int:
+    return len(self.image_id)
+
+
+def from_split(split: Split, indices: np.ndarray) -> Images:
+  """Images of a split by index, with labels and parts."""
+  indices = np.asarray(indices, int)
+  outside = indices[(indices < 0) | (indices >= len(split))]
+  if outside.size:
+    raise InputError(
+      f"image index {outside[0]} is outside the {split.name} split; it has {len(split)} images, "
+      f"0 to {len(split) - 1}"
+    )
+  return Images(
+    image=batches.to_float(split.pixels[indices]),
+    image_id=[split.image_id[i] for i in indices],
+    label=split.label[indices],
+    points=np.stack([split.part_points(i) for i in indices]),
+  )
+
+
+def from_argument(argument: str, split: Split) -> Images:
+  """What `--images` names.
+
+  Args:
+    argument: comma-separated indices into `split`, or comma-separated image files, or a folder,
+      or a float32 .npy file [N, S, S, 3] in [0, 1].
+    split: the test set, which also gives the image size S.
+
+  Raises:
+    InputError: nothing usable is named. Single unreadable files among others are only noted.
+  """
+  items = [item.strip() for item in argument.split(",") if item.strip()]
+  if items and all(re.fullmatch(r"-?\d+", item) for item in items):
+    return from_split(split, np.array([int(item) for item in items]))
+  paths = [pathlib.Path(item).expanduser() for item in items]
+  if len(paths) == 1 and paths[0].suffix == ".npy":
+    return _from_array(paths[0], split.image_size)
+  files = []
+  for path in paths:
+    if not path.exists():
+      raise InputError(f"--images: {path} does not exist; give indices, files, a folder or a .npy")
+    files += image_files(path) if path.is_dir() else [path]
+  return _from_files(files, split.image_size, argument)
+
+
+def _from_array(path: pathlib.Path, size: int) -> Images:
+  try:
+    array = np.load(path, allow_pickle=False)
+  except (OSError, ValueError) as error:
+    raise InputError(f"{path} is not a readable .npy file: {error}") from error
+  if array.ndim != 4 or array.shape[1:] != (size, size, 3) or not len(array):
+    raise InputError(
+      f"{path} has shape {array.shape}; this run takes [N, {size}, {size}, 3] with N >= 1"
+    )
+  if array.dtype != np.float32 or not (array.min() >= 0 and array.max() <= 1):
+    raise InputError(
+      f"{path} is {array.dtype} from {array.min()} to {array.max()}; it must be float32 in [0, 1]"
+    )
+  return _unlabelled(array, [f"{path.name}[{i}]" for i in range(len(array))], [])
+
+
+def _from_files(files: list[pathlib.Path], size: int, argument: str) -> Images:
+  images, names, unreadable = [], [], []
+  for path in files:
+    try:
+      images.append(decode.resize(decode.decode(path, str(path)), size))
+      names.append(path.name)
+    except InputError as error:
+      unreadable.append(str(error))
+  if not images:
+    reasons = "\n  ".join(unreadable[:10]) or "no image file there"
+    raise InputError(f"--images={argument}: none of them can be used\n  {reasons}")
+  return _unlabelled(batches.to_float(np.stack(images)), names, unreadable)
+
+
+def _unlabelled(image: np.ndarray, names: list[str], unreadable: list[str]) -> Images:
+  points = np.zeros((len(names), len(PARTS), 3), np.float32)
+  return Images(image, names, np.full(len(names), -1), points, unreadable)

@@ -1,0 +1,347 @@
+"""Head on Stomach (Section 3): move where a prototype is found, by noise that nobody sees."""
+
+import dataclasses
+
+import jax
+import numpy as np
+from tqdm import tqdm
+
+from jprotop import metrics, parallel, regions
+from jprotop.attacks import objectives, pgd
+from jprotop.data.own_images import Images
+from jprotop.data.parts import GROUPS, PARTS
+from jprotop.errors import InputError
+from jprotop.evaluation import accuracy
+from jprotop.models.protopnet import ProtoPNet
+
+
+@dataclasses.dataclass(frozen=True)
+class Rules:
+  """Where the reference code departs from the method as the paper states it.
+
+  Attributes:
+    inclusive_box: S includes the cell at the box's lower right border.
+    rectangular_target: S_noisy becomes its bounding rectangle.
+    drop_shared_cells: cells in both sets count 0 in the mean over S.
+    start_off_mask: the random start covers the whole image.
+  """
+
+  inclusive_box: bool = False
+  rectangular_target: bool = False
+  drop_shared_cells: bool = False
+  start_off_mask: bool = False
+
+
+RULES = {"paper": Rules(), "authors": Rules(True, True, True, True)}
+
+
+@dataclasses.dataclass(frozen=True)
+class Budget:
+  """The attack's numbers, in units of [0, 1] (Section 3: 8/255, 2/255, 40 iterations)."""
+
+  eps: float = 8 / 255
+  step_size: float = 2 / 255
+  num_steps: int = 40
+  random_start: bool = True
+
+
+@dataclasses.dataclass(frozen=True)
+class Target:
+  """Where the prototype is to be found: cells, a part or group of parts, or chosen by itself."""
+
+  cells: tuple[tuple[int, int], tuple[int, int]] | None = None
+  part: str | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Cases:
+  """Images, one prototype each, and the cells S and S_noisy.
+
+  Attributes:
+    images: what is attacked.
+    prototype: int [N].
+    source, target: boolean [N, h, w].
+    rule: how each target was chosen: "cells", a part's or group's name, or "least active".
+    source_group: the part group that each prototype sits on; "" if none.
+    skipped: image id and reason of the images that cannot be attacked.
+  """
+
+  images: Images
+  prototype: np.ndarray
+  source: np.ndarray
+  target: np.ndarray
+  rule: list[str]
+  source_group: list[str]
+  skipped: list[dict]
+
+
+def part_indices(name: str) -> list[int]:
+  """Indices into PARTS of a part, or of a group of parts."""
+  if name in GROUPS:
+    return [PARTS.index(part) for part in GROUPS[name]]
+  if name in PARTS:
+    return [PARTS.index(name)]
+  raise InputError(
+    f"part {name!r} is not known; parts: {', '.join(PARTS)}; groups: {', '.join(GROUPS)}"
+  )
+
+
+def group_at(box: regions.Box, points: np.ndarray) -> str:
+  """The part group with most visible points [15, 3] in a pixel box; "" if there is none."""
+  x, y, visible = points.T
+  inside = (visible > 0) & (x >= box.x0) & (x < box.x1) & (y >= box.y0) & (y < box.y1)
+  counts = {group: int(inside[part_indices(group)].sum()) for group in GROUPS}
+  best = max(counts, key=counts.get)
+  return best if counts[best] else ""
+
+
+def choose_prototypes(
+  model: ProtoPNet, logits: np.ndarray, activations: np.ndarray, prototype: int | None
+) -> np.ndarray:
+  """The prototype to attack for each image, [N]: the given one, or the most activated of the
+  predicted class."""
+  if prototype is not None:
+    count = len(model.prototype_class)
+    if not 0 <= prototype < count:
+      raise InputError(f"prototype {prototype} does not exist; this network has 0 to {count - 1}")
+    return np.full(len(logits), prototype)
+  own = np.array(model.prototype_class) == logits.argmax(axis=1)[:, None]
+  return np.where(own, activations, -np.inf).argmax(axis=1)
+
+
+def find_target(
+  similarity_map: np.ndarray,
+  source: np.ndarray,
+  group: str,
+  points: np.ndarray,
+  size: int,
+  target: Target,
+) -> tuple[np.ndarray | None, str]:
+  """S_noisy for one image, boolean [h, w], and how it was chosen; None and why if there is none.
+
+  By default, from the head to the stomach where parts are annotated, else to the least active
+  rectangle of the shape of S.
+
+  Args:
+    similarity_map: [h, w] of the prototype on the clean image.
+    source: boolean [h, w], S.
+    group: the part group that the prototype sits on.
+    points: [15, 3] part locations in pixels of the size x size crop.
+  """
+  grid = source.shape
+  if target.cells is not None:
+    return regions.cell_rectangle(*target.cells, grid), "cells"
+  if target.part is not None:
+    wanted = regions.points_to_cells(points[part_indices(target.part)], grid, (size, size))
+    return (wanted, target.part) if wanted.any() else (None, f"{target.part} is not visible")
+  if source.all():
+    return None, "S covers the whole map"
+  if group == "head":
+    stomach = regions.points_to_cells(points[part_indices("stomach")], grid, (size, size)) & ~source
+    if stomach.any():
+      return stomach, "stomach"
+  return regions.least_active_rectangle(similarity_map, source), "least active"
+
+
+def build_cases(
+  images: Images, prototype: np.ndarray, maps: np.ndarray, target: Target, rules: Rules
+) -> Cases:
+  """S from each clean map's high-activation box, S_noisy by `find_target`.
+
+  Args:
+    prototype: int [N].
+    maps: [N, h, w], the clean similarity map of each image's prototype.
+  """
+  size, grid = images.image.shape[1], maps.shape[1:]
+  kept, sources, targets, rule, groups, skipped = [], [], [], [], [], []
+  for i, similarity_map in enumerate(maps):
+    box = regions.high_activation_box(similarity_map, size, size)
+    source = regions.box_cells(box, grid, (size, size), inclusive=rules.inclusive_box)
+    group = group_at(box, images.points[i])
+    cells, how = find_target(similarity_map, source, group, images.points[i], size, target)
+    if cells is None:
+      skipped.append({"image_id": images.image_id[i], "reason": how})
+      continue
+    kept.append(i)
+    sources.append(source)
+    targets.append(regions.cells_bounding_box(cells) if rules.rectangular_target else cells)
+    rule.append(how)
+    groups.append(group)
+  if not kept:
+    reasons = "; ".join(sorted({f"{s['reason']}" for s in skipped}))
+    raise InputError(f"none of the {len(images)} images can be attacked: {reasons}")
+  chosen = Images(
+    image=images.image[kept],
+    image_id=[images.image_id[i] for i in kept],
+    label=images.label[kept],
+    points=images.points[kept],
+  )
+  return Cases(chosen, prototype[kept], np.stack(sources), np.stack(targets), rule, groups, skipped)
+
+
+def _attack_batch(model: ProtoPNet, rules: Rules, random_start: bool, shared, batch) -> dict:
+  """Attacks one batch and looks at clean, attacked and randomly perturbed images."""
+  variables, eps, step_size, num_steps = shared
+  images, pixels = batch["image"], batch["pixels"]
+  keys = jax.random.wrap_key_data(batch["key"])
+
+  def objective(x):
+    maps = objectives.prototype_maps(model, variables, x, batch["prototype"])
+    return objectives.move_similarity(
+      maps, batch["target"], batch["source"], drop_shared_cells=rules.drop_shared_cells
+    )
+
+  attacked = pgd.masked_pgd(
+    objective,
+    images,
+    pixels,
+    eps=eps,
+    step_size=step_size,
+    num_steps=num_steps,
+    keys=keys if random_start else None,
+    start_off_mask=rules.start_off_mask,
+  )
+  # The control: as large a change of every pixel, its signs tossed.
+  signs = jax.numpy.sign(pgd.uniform_noise(keys, images.shape[1:], 1.0))
+  control = pgd.project(images + eps * signs, images, pixels[..., None], eps)
+  record = {"attacked": attacked}
+  for name, x in (("clean", images), ("attacked", attacked), ("control", control)):
+    out = model.apply(variables, x)
+    own = jax.numpy.take_along_axis(
+      out.similarity_map, batch["prototype"][:, None, None, None], axis=-1
+    )
+    record[f"{name}_similarity_map"] = own[..., 0]
+    record[f"{name}_logits"] = out.logits
+  return record
+
+
+def attack(
+  model: ProtoPNet,
+  variables: dict,
+  cases: Cases,
+  budget: Budget,
+  rules: Rules,
+  *,
+  seed: int,
+  batch_size: int,
+) -> dict[str, np.ndarray]:
+  """Solves Eq. (3) for every case.
+
+  Returns:
+    Arrays with a leading axis N: `images`, `attacked` [S, S, 3]; `mask` [S, S], the pixels of
+    S_noisy; `source`, `target` [h, w]; `prototype`; and for each of clean, attacked and control
+    (random signs of size eps on the same mask) `*_similarity_map` [h, w] and `*_logits` [C].
+  """
+  pgd.check_budget(eps=budget.eps, step_size=budget.step_size, num_steps=budget.num_steps)
+  size = cases.images.image.shape[1]
+  examples = {
+    "image": cases.images.image,
+    "pixels": regions.cells_to_pixels(cases.target, size, size),
+    "prototype": cases.prototype.astype(np.int32),
+    "target": cases.target,
+    "source": cases.source,
+    "key": parallel.key_array(seed, np.arange(len(cases.images))),
+  }
+  rows = parallel.round_up(min(batch_size, len(cases.images)))
+  chunks = (
+    {key: value[i : i + rows] for key, value in examples.items()}
+    for i in range(0, len(cases.images), rows)
+  )
+  shared = (variables, budget.eps, budget.step_size, budget.num_steps)
+  records = []
+  with tqdm(total=len(cases.images), desc="attacking", unit="image", dynamic_ncols=True) as bar:
+    static = (model, rules, budget.random_start)
+    for record in parallel.map_examples(_attack_batch, static, shared, chunks, rows):
+      records.append(record)
+      bar.update(len(record["attacked"]))
+  arrays = {key: np.concatenate([record[key] for record in records]) for key in records[0]}
+  return {
+    "images": examples["image"],
+    "mask": examples["pixels"],
+    "source": cases.source,
+    "target": cases.target,
+    "prototype": cases.prototype,
+    **arrays,
+  }
+
+
+def _highest(maps: np.ndarray, cells: np.ndarray) -> np.ndarray:
+  """Maximum of maps [N, h, w] over boolean cells [N, h, w], [N]."""
+  return np.where(cells, maps, -np.inf).max(axis=(1, 2))
+
+
+def _peak_inside(maps: np.ndarray, cells: np.ndarray) -> np.ndarray:
+  """Whether the first maximum of each map [N, h, w] lies in its cells."""
+  flat = maps.reshape(len(maps), -1)
+  return cells.reshape(len(maps), -1)[np.arange(len(maps)), flat.argmax(axis=1)]
+
+
+def summarise(record: dict[str, np.ndarray], rule: list[str]) -> dict:
+  """The numbers of Head on Stomach from the arrays of `attack`, each with count and interval.
+
+  Similarities are maxima over the cells of S or S_noisy: what the network reports there.
+  """
+  clean, attacked = record["clean_similarity_map"], record["attacked_similarity_map"]
+  source, target = record["source"], record["target"]
+  moved = _peak_inside(attacked, target)
+  kept = record["attacked_logits"].argmax(1) == record["clean_logits"].argmax(1)
+  exceeds = _highest(attacked, target) > clean.max(axis=(1, 2))
+  numbers = {
+    "moved_to_target": metrics.share(moved),
+    "exceeds_clean_maximum": metrics.share(exceeds),
+    "prediction_kept": metrics.share(kept),
+    "moved_and_prediction_kept": metrics.share(moved & kept),
+    "clean_peak_in_target": metrics.share(_peak_inside(clean, target)),
+    "control_moved": metrics.share(_peak_inside(record["control_similarity_map"], target)),
+    "similarity_source_before": metrics.mean(_highest(clean, source)),
+    "similarity_source_after": metrics.mean(_highest(attacked, source)),
+    "similarity_target_before": metrics.mean(_highest(clean, target)),
+    "similarity_target_after": metrics.mean(_highest(attacked, target)),
+    "largest_change": float(np.abs(record["attacked"] - record["images"]).max()),
+  }
+  rules = np.array(rule)
+  by_rule = {
+    str(r): {"moved_to_target": metrics.share(moved[rules == r])} for r in np.unique(rules)
+  }
+  return {"metrics": numbers, "by_target": by_rule}
+
+
+def per_image(record: dict[str, np.ndarray], cases: Cases, class_names: list[str]) -> list[dict]:
+  """One row an image, for results.json and for tables."""
+  clean, attacked = record["clean_similarity_map"], record["attacked_similarity_map"]
+  columns = {
+    "similarity_source_before": _highest(clean, record["source"]),
+    "similarity_source_after": _highest(attacked, record["source"]),
+    "similarity_target_before": _highest(clean, record["target"]),
+    "similarity_target_after": _highest(attacked, record["target"]),
+  }
+  moved = _peak_inside(attacked, record["target"])
+  rows = []
+  for i, image_id in enumerate(cases.images.image_id):
+    label = int(cases.images.label[i])
+    rows.append(
+      {
+        "image_id": image_id,
+        "prototype": int(cases.prototype[i]),
+        "true_class": class_names[label] if label >= 0 else None,
+        "predicted_before": class_names[int(record["clean_logits"][i].argmax())],
+        "predicted_after": class_names[int(record["attacked_logits"][i].argmax())],
+        "target": cases.rule[i],
+        "prototype_sits_on": cases.source_group[i] or None,
+        "moved_to_target": bool(moved[i]),
+        **{name: float(values[i]) for name, values in columns.items()},
+      }
+    )
+  return rows
+
+
+def look(model: ProtoPNet, variables: dict, images: Images, batch_size: int) -> dict:
+  """logits [N, C], activations [N, P] and similarity maps [N, h, w, P] of clean images."""
+  rows = parallel.round_up(min(batch_size, len(images)))
+  chunks = ({"image": images.image[i : i + rows]} for i in range(0, len(images), rows))
+  fields = ("logits", "activations", "similarity_map")
+  outs = [
+    {name: getattr(out, name) for name in fields}
+    for out in parallel.map_examples(accuracy.outputs, (model,), variables, chunks, rows)
+  ]
+  return {name: np.concatenate([out[name] for out in outs]) for name in fields}

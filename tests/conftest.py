@@ -1,0 +1,62 @@
+"""Two CPU devices, and loud shape bugs, for every test."""
+
+import os
+
+os.environ["JAX_PLATFORMS"] = "cpu"
+_DEVICES = "--xla_force_host_platform_device_count=2"
+os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {_DEVICES}".strip()
+
+import jax  # noqa: E402
+import jax.numpy as jnp  # noqa: E402
+import numpy as np  # noqa: E402
+import pytest  # noqa: E402
+
+from jprotop.models import protopnet  # noqa: E402
+
+jax.config.update("jax_numpy_rank_promotion", "raise")
+
+TINY = {
+  "backbone": "resnet_small",
+  "addon": "regular",
+  "prototypes_per_class": 2,
+  "prototype_depth": 8,
+  "similarity": "log",
+  "distance": "squared_l2",
+  "dtype": "float32",
+}
+
+
+def drawn_variables(model, image_size, seed=0):
+  """Variables of a network drawn with NumPy, which compiles nothing."""
+  image = jnp.zeros((1, image_size, image_size, 3))
+  rng = np.random.default_rng(seed)
+
+  def draw(path, leaf):
+    name = path[-1].key
+    if name == "kernel":
+      return rng.normal(0, np.sqrt(2 / np.prod(leaf.shape[:-1])), leaf.shape)
+    if name == "scale":  # small, so that the add-on's sigmoid is not saturated
+      return rng.uniform(0.2, 0.6, leaf.shape)
+    if name == "var":
+      return rng.uniform(0.5, 1.5, leaf.shape)
+    if name in ("bias", "mean"):
+      return rng.normal(0, 0.1, leaf.shape)
+    if name == "prototypes":
+      return rng.uniform(0, 1, leaf.shape)
+    assert name == "last_layer", name
+    own = np.array(model.prototype_class)[:, None] == np.arange(model.num_classes)
+    return np.where(own, 1.0, -0.5)
+
+  shapes = jax.eval_shape(model.init, jax.random.key(0), image)
+  drawn = jax.tree_util.tree_map_with_path(draw, shapes)
+  return jax.tree.map(lambda x: jnp.asarray(x, jnp.float32), drawn)
+
+
+@pytest.fixture(scope="session")
+def tiny():
+  """The smallest network: three classes of two prototypes, a 2x2 grid at 32 pixels (4x4 at 64).
+
+  Its variables are drawn; tests share them and must not donate them to a training step.
+  """
+  model = protopnet.make_model(TINY, 3)
+  return model, drawn_variables(model, 32)

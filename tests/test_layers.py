@@ -1,0 +1,159 @@
+"""Fast forms against the plain ones, and batch norm against PyTorch's bookkeeping."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jprotop.models.layers import BatchNorm, LayerOptions, conv, max_pool
+
+PLAIN, FAST = LayerOptions(forms="plain"), LayerOptions(forms="fast")
+
+
+def drawn(*shape, seed=0):
+  return jnp.asarray(np.random.default_rng(seed).normal(size=shape), jnp.float32)
+
+
+def slow_conv(x, kernel, stride, pad):
+  """Convolution as loops over outputs, with PyTorch's symmetric padding."""
+  x = np.pad(np.asarray(x, np.float64), ((0, 0), (pad, pad), (pad, pad), (0, 0)))
+  taps = kernel.shape[0]
+  rows, columns = ((n - taps) // stride + 1 for n in x.shape[1:3])
+  out = np.zeros((len(x), rows, columns, kernel.shape[3]))
+  for i, j in np.ndindex(rows, columns):
+    window = x[:, i * stride : i * stride + taps, j * stride : j * stride + taps]
+    out[:, i, j] = np.tensordot(window, np.asarray(kernel, np.float64), 3)
+  return out
+
+
+# --- convolution
+
+
+@pytest.mark.parametrize(
+  ("taps", "stride"),
+  [(1, 1), (1, 2), (3, 1), (3, 2), (7, 2)],  # every convolution of the backbones
+)
+@pytest.mark.parametrize(("height", "width"), [(12, 12), (9, 11), (8, 13)])
+def test_convolutions_pad_as_pytorch_and_fast_equals_plain(taps, stride, height, width):
+  x = drawn(2, height, width, 3)
+  kernel = drawn(taps, taps, 3, 4, seed=1)
+  wanted = slow_conv(x, kernel, stride, taps // 2)
+  cotangent = drawn(*wanted.shape, seed=2)
+  results = []
+  for options in (PLAIN, FAST):
+    layer = conv(4, taps, stride, options=options, name="conv")
+    out, vjp = jax.vjp(
+      lambda x, k, layer=layer: layer.apply({"params": {"kernel": k}}, x), x, kernel
+    )
+    np.testing.assert_allclose(out, wanted, atol=2e-4)
+    results.append(vjp(cotangent))
+  for plain, fast in zip(*results):
+    np.testing.assert_allclose(fast, plain, atol=2e-4)
+
+
+# --- max-pooling
+
+
+def pooled(x, size, stride, padding, options):
+  """Value, and the gradient of the sum weighted by position."""
+  out, vjp = jax.vjp(lambda x: max_pool(x, size, stride, padding, options), x)
+  return np.asarray(out), np.asarray(vjp(jnp.arange(1.0, out.size + 1).reshape(out.shape))[0])
+
+
+@pytest.mark.parametrize(("size", "stride", "padding"), [(3, 2, 1), (2, 2, 0)])
+@pytest.mark.parametrize(("height", "width"), [(8, 8), (7, 9), (6, 5)])
+@pytest.mark.parametrize("ties", [False, True])
+def test_max_pool_fast_equals_plain(size, stride, padding, height, width, ties):
+  x = drawn(2, height, width, 3)
+  if ties:
+    x = jnp.round(x)  # few values, many equals: the first in row-major order gets the gradient
+  plain, fast = (pooled(x, size, stride, padding, options) for options in (PLAIN, FAST))
+  assert (plain[0] == fast[0]).all()
+  assert (plain[1] == fast[1]).all()
+
+
+def test_max_pool_gives_a_tie_to_the_first_and_passes_nan_on():
+  x = jnp.array([[2.0, 2.0, 0.0, 1.0], [2.0, 2.0, 1.0, 1.0]]).reshape(1, 2, 4, 1)
+  for options in (PLAIN, FAST):
+    out, gradient = pooled(x, 2, 2, 0, options)
+    assert out.ravel().tolist() == [2, 1]
+    assert gradient[0, ..., 0].tolist() == [[1, 0, 0, 2], [0, 0, 0, 0]]
+    for place in np.ndindex(2, 2):
+      bad = x.at[0, place[0], place[1], 0].set(jnp.nan)
+      out, _ = pooled(bad, 2, 2, 0, options)
+      assert np.isnan(out[0, 0, 0, 0]) and out[0, 0, 1, 0] == 1
+
+
+# --- batch norm
+
+
+def normed(x, mask=None, *, train=True, options=LayerOptions(), seed=5):
+  """Output and updated statistics of a layer whose parameters are drawn."""
+  rng = np.random.default_rng(seed)
+  draw = lambda: jnp.asarray(rng.uniform(0.5, 2, x.shape[-1]), jnp.float32)  # noqa: E731
+  variables = {
+    "params": {"scale": draw(), "bias": draw()},
+    "batch_stats": {"mean": draw(), "var": draw()},
+  }
+  layer = BatchNorm(options)
+  out, updates = layer.apply(variables, x, train, mask, mutable=["batch_stats"])
+  return variables, out, updates.get("batch_stats")
+
+
+def test_batch_norm_keeps_the_unbiased_variance_of_few_values():
+  x = drawn(3, 1, 1, 4)  # three values a channel: n / (n - 1) is 1.5
+  variables, out, stats = jax.device_get(normed(x))
+  params, before = variables["params"], variables["batch_stats"]
+  values = np.asarray(x, np.float64).reshape(3, 4)
+  mean, biased = values.mean(0), values.var(0)
+  wanted = (values - mean) / np.sqrt(biased + 1e-5) * params["scale"] + params["bias"]
+  np.testing.assert_allclose(np.reshape(out, (3, 4)), wanted, atol=1e-5)
+  np.testing.assert_allclose(stats["mean"], 0.9 * before["mean"] + 0.1 * mean, rtol=1e-5)
+  unbiased = values.var(0, ddof=1)
+  np.testing.assert_allclose(stats["var"], 0.9 * before["var"] + 0.1 * unbiased, rtol=1e-5)
+
+
+def test_batch_norm_in_eval_mode_uses_and_keeps_the_running_statistics():
+  x = drawn(2, 3, 3, 4)
+  variables, out, stats = jax.device_get(normed(x, train=False))
+  params, before = variables["params"], variables["batch_stats"]
+  wanted = (np.asarray(x) - before["mean"]) / np.sqrt(before["var"] + 1e-5)
+  np.testing.assert_allclose(out, wanted * params["scale"] + params["bias"], atol=1e-5)
+  assert jax.tree.all(jax.tree.map(lambda a, b: (a == b).all(), stats, before))
+
+
+def test_masked_rows_do_not_count_whatever_they_hold():
+  x = drawn(5, 2, 3, 4)
+  padded = jnp.concatenate([x, jnp.full((3, 2, 3, 4), 1e3)])
+  mask = jnp.array([1.0] * 5 + [0.0] * 3)
+  _, out, stats = normed(x)
+  _, padded_out, padded_stats = normed(padded, mask)
+  np.testing.assert_allclose(padded_out[:5], out, atol=1e-5)
+  for name in ("mean", "var"):
+    np.testing.assert_allclose(padded_stats[name], stats[name], rtol=1e-5)
+
+
+def test_two_devices_share_their_statistics_over_uneven_shares():
+  x = drawn(6, 2, 3, 4)
+  mask = jnp.array([1.0, 1, 1, 1, 0, 0])  # three rows on the first device, one on the second
+  options = LayerOptions(axis_name="devices")
+  cotangent = drawn(6, 2, 3, 4, seed=3) * mask[:, None, None, None]
+
+  def value_stats_gradient(x, mask, cotangent, options):
+    def total(x):
+      _, out, stats = normed(x, mask, options=options)
+      return jnp.sum(out * cotangent), (out, stats)
+
+    gradient, (out, stats) = jax.grad(total, has_aux=True)(x)
+    return out, stats, gradient
+
+  split = [a.reshape(2, 3, *a.shape[1:]) for a in (x, mask, cotangent)]
+  both = jax.pmap(
+    lambda *a: value_stats_gradient(*a, options), axis_name="devices", devices=jax.devices()[:2]
+  )(*split)
+  out, stats, gradient = value_stats_gradient(x[:4], mask[:4], cotangent[:4], LayerOptions())
+  np.testing.assert_allclose(both[0].reshape(x.shape)[:4], out, atol=1e-5)
+  np.testing.assert_allclose(both[2].reshape(x.shape)[:4], gradient, atol=1e-5)
+  for name in ("mean", "var"):
+    assert (both[1][name][0] == both[1][name][1]).all()
+    np.testing.assert_allclose(both[1][name][0], stats[name], rtol=1e-5)

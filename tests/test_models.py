@@ -1,0 +1,202 @@
+"""Every network by name: its shapes, its precision, and what it refuses."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from conftest import TINY, drawn_variables
+
+from jprotop.errors import InputError
+from jprotop.models import protopnet
+from jprotop.models.layers import LayerOptions
+from jprotop.models.protopnet import BACKBONES, BackboneClassifier, ProtoPNet
+
+BOTTLENECKS = ("resnet50", "resnet101", "resnet152")
+
+
+def build(num_classes=3, **changes):
+  return protopnet.make_model({**TINY, **changes}, num_classes)
+
+
+def pictures(count=2, size=32, seed=0):
+  return jnp.asarray(np.random.default_rng(seed).random((count, size, size, 3)), jnp.float32)
+
+
+def parameter_shapes(model, size):
+  return jax.eval_shape(model.init, jax.random.key(0), jnp.zeros((1, size, size, 3)))["params"]
+
+
+@pytest.mark.parametrize("name", BACKBONES)
+def test_every_backbone_has_the_grid_it_promises(name):
+  model = build(backbone=name, num_classes=4, prototype_depth=16)
+  out = jax.eval_shape(
+    lambda x: model.init_with_output(jax.random.key(0), x)[0], jnp.zeros((2, 224, 224, 3))
+  )
+  cells = 14 if name == "resnet_small" else 7
+  assert out.latent.shape == (2, cells, cells, 16)
+  assert out.sq_dist.shape == out.similarity_map.shape == (2, cells, cells, 8)
+  assert out.activations.shape == (2, 8) and out.logits.shape == (2, 4)
+
+
+@pytest.mark.parametrize(
+  ("backbone", "depth", "widths"),
+  [
+    ("resnet18", 128, [256, 256, 128, 128]),
+    ("resnet18", 100, [256, 256, 128, 128, 100, 100]),
+    ("vgg11", 512, [512, 512]),
+    ("resnet50", 256, [1024, 1024, 512, 512, 256, 256]),
+  ],
+)
+def test_bottleneck_add_on_halves_in_pairs_down_to_the_depth(backbone, depth, widths):
+  shapes = parameter_shapes(build(backbone=backbone, prototype_depth=depth, addon="bottleneck"), 64)
+  add_on = shapes["add_on"]
+  assert [add_on[f"conv{2 * i}"]["bias"].shape[0] for i in range(len(add_on))] == widths
+  assert add_on["conv0"]["kernel"].shape[2] == (2048 if backbone in BOTTLENECKS else 512)
+
+
+def test_the_forward_pass_is_eq_1_its_maximum_and_the_last_layer(tiny):
+  model, variables = tiny
+  images = pictures(size=64)
+  out = jax.jit(model.apply)(variables, images)
+  assert out.latent.shape == (2, 4, 4, 8)
+  assert out.latent.min() > 0 and out.latent.max() < 1  # ends in a sigmoid
+  latent, prototypes = np.asarray(out.latent, np.float64), variables["params"]["prototypes"]
+  distance = ((latent[..., None, :] - np.asarray(prototypes)) ** 2).sum(-1)
+  np.testing.assert_allclose(out.sq_dist, distance, atol=1e-5)
+  similarity = np.log((distance + 1) / (distance + 1e-4))
+  np.testing.assert_allclose(out.similarity_map, similarity, atol=1e-3)
+  np.testing.assert_allclose(out.activations, similarity.max((1, 2)), atol=1e-3)
+  np.testing.assert_allclose(
+    out.logits, np.asarray(out.activations) @ variables["params"]["last_layer"], atol=1e-5
+  )
+  # Images are normalised inside: ImageNet's mean is what the backbone sees as 0.
+  mean = jnp.broadcast_to(jnp.array([0.485, 0.456, 0.406]), (1, 4, 4, 3))
+  np.testing.assert_allclose(protopnet.normalise(mean), 0, atol=1e-6)
+  np.testing.assert_allclose(
+    protopnet.normalise(jnp.ones((3,))), [2.2489, 2.4286, 2.6400], atol=1e-4
+  )
+
+
+def test_initial_weights_are_the_papers():
+  model = build()
+  params = jax.jit(model.init)(jax.random.key(1), jnp.zeros((1, 32, 32, 3)))["params"]
+  own, other = 1.0, -0.5
+  wanted = [[own, other, other]] * 2 + [[other, own, other]] * 2 + [[other, other, own]] * 2
+  assert params["last_layer"].tolist() == wanted
+  assert params["prototypes"].min() >= 0 and params["prototypes"].max() < 1
+  kernel = params["features"]["layer3_0"]["conv2"]["kernel"]  # 3x3 to 128: fan-out 1152
+  assert float(kernel.std()) == pytest.approx(np.sqrt(2 / 1152), rel=0.02)
+  assert abs(kernel).max() > 3 * kernel.std()  # an untruncated normal
+  assert not any(layer["bias"].any() for layer in params["add_on"].values())
+
+
+@pytest.mark.parametrize("form", ["plain", "fast"])
+def test_bfloat16_runs_the_backbone_but_distances_stay_float32(tiny, form):
+  _, variables = tiny
+  model = build(dtype="bfloat16").clone(options=LayerOptions(dtype=jnp.bfloat16, forms=form))
+  seen = {}
+
+  def forward(variables, images):
+    out, state = model.apply(
+      variables, images, capture_intermediates=True, mutable=["intermediates"]
+    )
+    seen.update(state["intermediates"])
+    return out
+
+  out = jax.eval_shape(forward, variables, pictures())
+  assert seen["features"]["__call__"][0].dtype == jnp.bfloat16
+  assert seen["add_on"]["__call__"][0].dtype == jnp.bfloat16
+  assert {leaf.dtype for leaf in jax.tree.leaves(out)} == {jnp.dtype("float32")}
+  params = jax.eval_shape(model.init, jax.random.key(0), pictures())["params"]
+  assert {leaf.dtype for leaf in jax.tree.leaves(params)} == {jnp.dtype("float32")}
+
+
+def test_bfloat16_is_near_float32_and_exact_at_a_pushed_prototype(tiny):
+  exact, variables = tiny
+  model = build(dtype="bfloat16")
+  images = pictures()
+  wanted, out = (jax.jit(network.apply)(variables, images) for network in (exact, model))
+  assert 0 < abs(out.latent - wanted.latent).max() < 0.05
+  # Pushed onto the first latent patch: the first prototype's distance there is rounding only.
+  prototypes = variables["params"]["prototypes"].at[0].set(out.latent[0, 0, 0])
+  pushed = {**variables, "params": {**variables["params"], "prototypes": prototypes}}
+  assert jax.jit(model.apply)(pushed, images).similarity_map[0, 0, 0, 0] > 8.9
+
+
+@pytest.mark.parametrize(
+  ("similarity", "distance"), [("log", "l2"), ("linear", "squared_l2"), ("linear", "l2")]
+)
+def test_other_similarities_have_finite_gradients_where_the_distance_is_0(
+  tiny, similarity, distance
+):
+  _, variables = tiny
+  model = build(similarity=similarity, distance=distance)
+  latent = pictures(1, 2)[..., :1].repeat(8, -1)
+  prototypes = variables["params"]["prototypes"].at[0].set(latent[0, 0, 0])
+  pushed = {**variables, "params": {**variables["params"], "prototypes": prototypes}}
+
+  def total(latent):
+    out = model.apply(pushed, latent, method=ProtoPNet.from_latent)
+    return jnp.sum(out.similarity_map), out
+
+  gradient, out = jax.grad(total, has_aux=True)(latent)
+  assert jnp.isfinite(gradient).all() and gradient.any()
+  d = jnp.sqrt(out.sq_dist) if distance == "l2" else out.sq_dist
+  wanted = -d if similarity == "linear" else jnp.log((d + 1) / (d + 1e-4))
+  np.testing.assert_allclose(out.similarity_map, wanted, atol=1e-4)
+
+
+def test_forward_mode_works_with_plain_forms(tiny):
+  model, variables = tiny
+  plain = model.clone(options=LayerOptions(forms="plain"))
+  images, direction = pictures(1), pictures(1, seed=1) - 0.5
+  logits = lambda network: lambda x: network.apply(variables, x).logits[0, 0]  # noqa: E731
+  _, slope = jax.jit(lambda x, v: jax.jvp(logits(plain), (x,), (v,)))(images, direction)
+  gradient = jax.jit(jax.grad(logits(model.clone(options=LayerOptions(forms="fast")))))(images)
+  assert slope == pytest.approx(float(jnp.vdot(gradient, direction)), rel=1e-3)
+
+
+def test_backbone_classifier_averages_over_the_cells():
+  classifier = BackboneClassifier("resnet_small", 5)
+  shapes = parameter_shapes(classifier, 32)
+  assert shapes["classifier"]["kernel"].shape == (128, 5)
+  out = jax.eval_shape(
+    lambda x: classifier.init_with_output(jax.random.key(0), x)[0], jnp.zeros((2, 48, 48, 3))
+  )
+  assert out.shape == (2, 5)
+
+
+@pytest.mark.parametrize(
+  ("changes", "message"),
+  [
+    ({"backbone": "resnet19"}, "backbone='resnet19'.*resnet18.*vgg19_bn"),
+    ({"addon": "none"}, "addon='none'.*bottleneck, regular"),
+    ({"similarity": "cosine"}, "similarity='cosine'.*linear, log"),
+    ({"distance": "l1"}, "distance='l1'.*l2, squared_l2"),
+    ({"dtype": "float16"}, "dtype='float16' must be float32 or bfloat16"),
+    ({"prototypes_per_class": 0}, "prototypes_per_class=0 must be at least 1"),
+    ({"prototype_depth": -1}, "prototype_depth=-1 must be at least 1"),
+  ],
+)
+def test_errors_name_the_field_and_list_what_is_allowed(changes, message):
+  with pytest.raises(InputError, match=message):
+    build(**changes)
+
+
+def test_variables_of_another_network_are_refused_with_a_list(tiny):
+  model, variables = tiny
+  protopnet.check_variables(model, variables, 32)
+  params = dict(variables["params"])
+  params["extra"] = params.pop("prototypes")
+  params["last_layer"] = params["last_layer"][:, :2]
+  with pytest.raises(InputError) as error:
+    protopnet.check_variables(model, {**variables, "params": params}, 32)
+  message = str(error.value)
+  assert "missing: params/prototypes" in message
+  assert "not used: params/extra" in message
+  assert "params/last_layer: shape (6, 2) where (6, 3) is needed" in message
+
+
+def test_drawn_variables_fit_networks_without_batch_norm():
+  model = build(backbone="vgg11", prototype_depth=4)
+  protopnet.check_variables(model, drawn_variables(model, 32), 32)

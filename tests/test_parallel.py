@@ -1,0 +1,130 @@
+"""Two devices give what one would: padding, sharding, and maps over examples."""
+
+import jax
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from jprotop import parallel
+from jprotop.errors import InputError
+
+
+def batch_of(count):
+  return {
+    "image": np.arange(1.0, 3 * count + 1, dtype=np.float32).reshape(count, 3),
+    "label": np.arange(1, count + 1, dtype=np.int32),
+  }
+
+
+def test_there_are_two_devices():
+  assert parallel.num_devices() == 2
+
+
+@given(count=st.integers(1, 9), missing=st.integers(0, 5))
+def test_padding_keeps_the_rows_and_marks_what_it_adds(count, missing):
+  batch = batch_of(count)
+  padded = parallel.pad(batch, count + missing)
+  assert padded["mask"].tolist() == [1] * count + [0] * missing
+  assert padded["mask"].dtype == np.float32
+  for key, value in batch.items():
+    assert padded[key].dtype == value.dtype
+    np.testing.assert_array_equal(padded[key][:count], value)
+    assert not padded[key][count:].any()
+    assert len(padded[key]) == count + missing
+  assert "mask" not in batch
+
+
+def test_padding_respects_a_mask_that_is_there():
+  batch = {**batch_of(3), "mask": np.float32([1, 0, 1])}
+  assert parallel.pad(batch, 4)["mask"].tolist() == [1, 0, 1, 0]
+
+
+@given(share=st.integers(1, 5))
+def test_unshard_undoes_shard_in_order(share):
+  batch = batch_of(2 * share)
+  sharded = parallel.shard(batch)
+  assert sharded["image"].shape == (2, share, 3)
+  np.testing.assert_array_equal(sharded["label"][0], batch["label"][:share])
+  for key, value in parallel.unshard(sharded).items():
+    np.testing.assert_array_equal(value, batch[key])
+
+
+@given(size=st.integers(1, 100))
+def test_round_up_is_the_next_multiple(size):
+  multiples = [n for n in range(0, 200, parallel.num_devices()) if n >= size]
+  assert parallel.round_up(size) == multiples[0]
+
+
+@pytest.mark.parametrize("size", [-2, 0, 1, 3, 81])
+def test_a_batch_that_devices_do_not_divide(size):
+  message = rf"training.batch_size={size} must be a positive multiple of the 2 devices; .*--config"
+  with pytest.raises(InputError, match=message):
+    parallel.check_batch_size(size, "training.batch_size")
+
+
+@pytest.mark.parametrize("size", [2, 80])
+def test_a_batch_that_devices_divide(size):
+  parallel.check_batch_size(size, "training.batch_size")
+
+
+def scaled(power, shared, batch):
+  """A function of single examples, with a static and a shared argument and two outputs."""
+  return {
+    "sum": shared["factor"] * (batch["image"] ** power).sum(axis=1),
+    "label": batch["label"],
+  }
+
+
+@settings(deadline=None, max_examples=20)
+@given(
+  cuts=st.lists(st.integers(1, 4), min_size=1, max_size=5),
+  size=st.sampled_from([4, 6]),
+  power=st.just(2),
+)
+def test_a_map_over_examples_does_not_depend_on_batches(cuts, size, power):
+  whole = batch_of(sum(cuts))
+  ends = np.cumsum(cuts)[:-1]
+  pieces = [dict(zip(whole, rows)) for rows in zip(*(np.split(v, ends) for v in whole.values()))]
+  shared = {"factor": np.float32(3)}
+  found = list(parallel.map_examples(scaled, (power,), shared, iter(pieces), size))
+  assert [len(piece["sum"]) for piece in found] == cuts
+  np.testing.assert_array_equal(np.concatenate([p["label"] for p in found]), whole["label"])
+  expected = 3 * (whole["image"].astype(np.float64) ** power).sum(axis=1)
+  np.testing.assert_allclose(np.concatenate([p["sum"] for p in found]), expected, rtol=1e-6)
+
+
+def test_a_second_map_of_the_same_function_traces_nothing():
+  traces = []
+
+  def counted(shared, batch):
+    traces.append(1)
+    return batch["label"] + shared
+
+  for _ in range(3):
+    (found,) = parallel.map_examples(counted, (), np.int32(1), iter([batch_of(3)]), 4)
+    assert found.tolist() == [2, 3, 4]
+  assert len(traces) == 1
+
+
+def test_collectives_reach_all_devices():
+  def gather(share, whole):
+    total = parallel.psum(share.sum())
+    return share * whole, (total, parallel.pmean(share.sum()), parallel.all_gather(share))
+
+  mapped = parallel.map_devices(gather, split=(True, False), split_outputs=(True, False))
+  own, (total, mean, gathered) = mapped(parallel.shard(np.arange(4.0)), np.float32(10))
+  np.testing.assert_array_equal(parallel.unshard(own), [0, 10, 20, 30])
+  assert float(total) == 6
+  assert float(mean) == 3
+  np.testing.assert_array_equal(gathered, [[0, 1], [2, 3]])
+
+
+def test_random_keys_belong_to_an_index_not_to_a_place():
+  keys = parallel.key_array(0, np.array([5, 2, 9]))
+  assert keys.dtype == np.uint32
+  np.testing.assert_array_equal(parallel.key_array(0, np.array([9]))[0], keys[2])
+  assert len({tuple(key) for key in parallel.key_array(0, np.arange(50))}) == 50
+  assert not np.array_equal(parallel.key_array(1, np.array([5])), keys[:1])
+  expected = jax.random.key_data(jax.random.fold_in(jax.random.key(0), 2))
+  np.testing.assert_array_equal(keys[1], expected)

@@ -1,0 +1,104 @@
+"""Pixel files: whole or not there, and what decode, crop and resize give."""
+
+import concurrent.futures
+import itertools
+import threading
+
+import miniature
+import numpy as np
+import pytest
+
+from jprotop.data import pixels
+from jprotop.errors import InputError
+
+SIZE = 4
+
+
+def render(i):
+  return np.full((SIZE, SIZE, 3), i, np.uint8)
+
+
+def make(cache, render=render, count=5):
+  return pixels.pixel_file(cache, "train-0123", count, SIZE, render)
+
+
+def test_pixels_are_what_render_gives_and_cannot_be_changed(tmp_path):
+  found = make(tmp_path)
+  np.testing.assert_array_equal(found, np.stack([render(i) for i in range(5)]))
+  assert found.dtype == np.uint8
+  with pytest.raises(ValueError, match="read-only"):
+    found[0] = 1
+
+
+def test_it_is_made_once(tmp_path):
+  make(tmp_path)
+  before = miniature.tree(tmp_path)
+  assert len(before) == 1
+
+  def never(i):
+    raise AssertionError("rendered twice")
+
+  np.testing.assert_array_equal(make(tmp_path, never)[3], render(3))
+  assert miniature.tree(tmp_path) == before
+
+
+def test_a_failure_half_way_leaves_nothing_and_the_next_call_starts_afresh(tmp_path):
+  def fail(i):
+    if i == 3:
+      raise InputError("image 3 is bad")
+    return np.full((SIZE, SIZE, 3), 99, np.uint8)
+
+  with pytest.raises(InputError, match="image 3 is bad"):
+    make(tmp_path, fail)
+  assert not miniature.tree(tmp_path)
+  np.testing.assert_array_equal(make(tmp_path)[:, 0, 0, 0], range(5))
+
+
+def test_what_a_killed_program_left_is_never_used(tmp_path):
+  """A kill leaves a temporary file, hidden beside the place it was meant for."""
+  killed = threading.Event()
+
+  def look(i):
+    if not killed.is_set():
+      killed.set()
+      (half_written,) = (tmp_path / "pixels").iterdir()
+      left = half_written.with_name(half_written.name.replace("train-0123", "train-0123-left"))
+      left.write_bytes(half_written.read_bytes())
+    return render(i)
+
+  np.testing.assert_array_equal(make(tmp_path, look)[:, 0, 0, 0], range(5))
+  names = sorted(path.name for path in (tmp_path / "pixels").iterdir())
+  assert names[0].startswith(".train-0123-left")
+  assert names[1:] == ["train-0123.npy"]
+
+
+def test_two_at_once_give_the_same_file(tmp_path):
+  together = threading.Barrier(2)
+  counter = itertools.count()
+
+  def wait(i):
+    if i == 0 and next(counter) < 2:
+      together.wait(timeout=20)
+    return render(i)
+
+  with concurrent.futures.ThreadPoolExecutor(2) as pool:
+    found = list(pool.map(lambda _: make(tmp_path, wait), range(2)))
+  for array in found:
+    np.testing.assert_array_equal(array[:, 0, 0, 0], range(5))
+  assert len(miniature.tree(tmp_path)) == 1
+
+
+def test_a_fingerprint_names_everything_given_and_the_code(monkeypatch):
+  seen = {pixels.fingerprint("key", [1, 2], 8), pixels.fingerprint("key", [1, 3], 8)}
+  seen |= {pixels.fingerprint("key", [1, 2], 9), pixels.fingerprint("other", [1, 2], 8)}
+  assert pixels.fingerprint("key", [1, 2], 8) in seen
+  monkeypatch.setattr(pixels, "_CODE", "other code")
+  seen.add(pixels.fingerprint("key", [1, 2], 8))
+  assert len(seen) == 5
+
+
+def test_an_empty_set_and_a_cache_that_cannot_be_written(tmp_path):
+  assert make(tmp_path, count=0).shape == (0, SIZE, SIZE, 3)
+  place = miniature.write(tmp_path / "file", "not a folder")
+  with pytest.raises(InputError, match=r"cannot write .*choose another place"):
+    make(place)

@@ -1,0 +1,299 @@
+"""The whole pipeline on six small birds a class: what a run leaves, and that it can be killed."""
+
+import json
+import shutil
+
+import jax
+import numpy as np
+import pytest
+
+import jprotop
+from configs import base
+from jprotop.data import batches
+from jprotop.errors import InputError
+from jprotop.evaluation import accuracy
+from jprotop.training import checkpoints, loop
+
+PHASES = ("pretrain", "warm", "joint", "push", "last_layer")
+EPOCHS = {"pretrain": 1, "warm": 1, "joint": 2, "push": 1, "last_layer": 2}
+
+
+class Killed(BaseException):
+  """Stands for a kill: nothing in the library catches it."""
+
+
+def make_config(cache, **changes):
+  """Three classes of six birds (two for validation), two prototypes a class, copies of two."""
+  config = base.get_config()
+  with config.unlocked():
+    config.data.name = "toybirds"
+    config.data.cache = str(cache)
+    config.data.image_size = 32
+    config.data.validation_share = 1 / 3
+    config.data.copies = 2
+    config.data.toy.update({"num_classes": 3, "images_per_class": 6, "size": 48})
+    config.model.backbone = "resnet_small"
+    config.model.prototypes_per_class = 2
+    config.model.prototype_depth = 8
+    config.training.batch_size = 10
+    config.training.push_batch_size = 8
+    config.training.evaluation_batch_size = 8
+    for phase, epochs in EPOCHS.items():
+      if phase != "push":
+        config.training[phase].epochs = epochs
+    config.training.last_layer.learning_rate.last_layer = 1e-2
+    for key, value in changes.items():
+      config.update_from_flattened_dict({key: value})
+  return config.to_dict()
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory):
+  return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture(scope="module")
+def run(cache, tmp_path_factory):
+  """(workdir, dataset) of a finished run; tests must not change it."""
+  workdir = tmp_path_factory.mktemp("finished") / "run"
+  return workdir, loop.train(make_config(cache), str(workdir))
+
+
+@pytest.fixture
+def copy(run, tmp_path):
+  """A workdir that a test may damage."""
+  shutil.copytree(run[0], tmp_path / "run")
+  return tmp_path / "run"
+
+
+@pytest.fixture
+def kill(monkeypatch):
+  """kill(after): the program dies in the middle of the epoch that follows `after` whole ones."""
+  original = batches.AugmentedEpochs.epoch
+
+  def arrange(after):
+    def epoch(self, number):
+      for batch_number, batch in enumerate(original(self, number)):
+        if number == after and batch_number == 2:
+          raise Killed
+        yield batch
+
+    monkeypatch.setattr(batches.AugmentedEpochs, "epoch", original if after is None else epoch)
+
+  return arrange
+
+
+def saved(workdir):
+  """The latest checkpoint's arrays and info."""
+  store = checkpoints.Checkpoints(workdir)
+  found = store.restore(store.latest())
+  store.close()
+  return found
+
+
+def assert_equal_trees(a, b):
+  assert jax.tree.structure(a) == jax.tree.structure(b)
+  jax.tree.map(np.testing.assert_array_equal, a, b)
+
+
+def rows_of(workdir, **wanted):
+  rows = loop.read_history(workdir)
+  return [row for row in rows if all(row[key] == value for key, value in wanted.items())]
+
+
+# --- What a run leaves.
+
+
+def test_history_has_a_row_for_every_epoch(run):
+  workdir, _ = run
+  train = rows_of(workdir, split="train")
+  expected = [phase for phase in PHASES for _ in range(EPOCHS[phase])]
+  assert [row["phase"] for row in train] == expected
+  assert [row["epoch"] for row in train] == list(range(len(expected)))
+  for row in train:
+    if row["phase"] != "push":
+      assert row["count"] == 3 * 4 * 2  # classes, images that are left, copies
+      assert 0 <= row["accuracy"] <= 1
+      assert row["loss"] > 0
+    if row["phase"] in ("warm", "joint", "last_layer"):
+      assert row["cluster_cost"] > 0 and row["separation_cost"] > 0
+  validation = rows_of(workdir, split="validation")
+  assert [row["phase"] for row in validation] == expected
+  assert all(row["count"] == 6 for row in validation)
+  assert [row["phase"] for row in rows_of(workdir, split="test")] == ["push"]
+
+
+def test_the_loss_is_the_sum_of_its_parts(run):
+  for row in rows_of(run[0], phase="warm", split="train"):
+    own, other = 6 * 1.0, 6 * 2 * 0.5  # the last layer as it starts: only others are penalised
+    expected = row["cross_entropy"] + 0.8 * row["cluster_cost"] - 0.08 * row["separation_cost"]
+    assert own == 6
+    assert row["loss"] == pytest.approx(expected + 1e-4 * other, rel=1e-5)
+
+
+def test_the_files_of_a_run(run, cache):
+  workdir, _ = run
+  assert json.loads((workdir / "config.json").read_text()) == make_config(cache)
+  steps = sorted(int(path.name) for path in (workdir / "checkpoints").iterdir())
+  assert steps == [6, 7]
+  assert sorted(p.name for p in workdir.iterdir()) == [
+    "checkpoints",
+    "config.json",
+    "history.jsonl",
+  ]
+
+
+def test_load_gives_the_network_of_the_best_last_layer_epoch(run):
+  workdir, dataset = run
+  model, variables, info = jprotop.load(str(workdir))
+  assert info["class_names"] == dataset.class_names
+  assert info["finished"] is True
+  assert info["config"]["data"]["image_size"] == 32
+  assert model.prototype_class == (0, 0, 1, 1, 2, 2)
+  assert set(variables["params"]) == {"features", "add_on", "prototypes", "last_layer"}
+  scores = accuracy.predict(model, variables, dataset.validation, batch_size=4)
+  best = max(row["accuracy"] for row in rows_of(workdir, phase="last_layer", split="validation"))
+  assert accuracy.accuracy(scores, dataset.validation.label)["value"] == best
+  crop = batches.to_float(dataset.validation.pixels[:1])
+  np.testing.assert_allclose(model.apply(variables, crop).logits, scores[:1], rtol=1e-4, atol=1e-4)
+
+
+def test_prototypes_are_the_nearest_latent_patches_of_their_class(run):
+  workdir, dataset = run
+  model, variables, info = jprotop.load(str(workdir))
+  train, provenance = dataset.train, info["provenance"]
+  out = model.apply(variables, batches.to_float(np.asarray(train.pixels)))
+  latent, prototypes = np.asarray(out.latent), np.asarray(variables["params"]["prototypes"])
+  for j, (image, (row, column)) in enumerate(zip(provenance["image"], provenance["cell"])):
+    assert train.label[image] == model.prototype_class[j]
+    np.testing.assert_allclose(prototypes[j], latent[image, row, column], rtol=1e-4, atol=1e-5)
+    # Exactly there, and nowhere better: the highest similarity on an image that it came from.
+    assert out.activations[image, j] == pytest.approx(np.log(1 / 1e-4), abs=0.2)
+  y0, y1, x0, x1 = provenance["box"].T
+  assert np.all((y0 >= 0) & (y0 < y1) & (y1 <= 32) & (x0 >= 0) & (x0 < x1) & (x1 <= 32))
+  (push,) = rows_of(workdir, phase="push", split="train")
+  assert push["num_prototypes"] == 6
+  places = {
+    (i, *cell) for i, cell in zip(provenance["image"].tolist(), provenance["cell"].tolist())
+  }
+  assert push["distinct"] == len({(i, c[0], c[1]) for i, *c in places})
+  assert push["mean_sq_dist"] == pytest.approx(provenance["sq_dist"].mean())
+
+
+def test_a_finished_run_is_left_as_it_is(copy, cache):
+  before = {p: p.read_bytes() for p in copy.rglob("*") if p.is_file()}
+  loop.train(make_config(cache), str(copy))
+  assert {p: p.read_bytes() for p in copy.rglob("*") if p.is_file()} == before
+
+
+# --- Killed and continued.
+
+
+def test_a_run_killed_again_and_again_ends_bit_for_bit_the_same(run, cache, tmp_path, kill):
+  """In the middle of joint (Adam's state is needed), right after push, within the last layer."""
+  workdir, config = tmp_path / "killed", make_config(cache)
+  for after in (3, 5, 6):
+    kill(after)
+    with pytest.raises(Killed):
+      loop.train(config, str(workdir))
+    assert saved(workdir)[1]["position"]["epochs_done"] == after
+    assert not jprotop.load(str(workdir))[2]["finished"]
+  kill(None)
+  loop.train(config, str(workdir))
+  (arrays, info), (expected_arrays, expected_info) = saved(workdir), saved(run[0])
+  assert_equal_trees(arrays, expected_arrays)
+  assert info == expected_info
+  assert (workdir / "history.jsonl").read_text() == (run[0] / "history.jsonl").read_text()
+
+
+def test_rows_of_an_epoch_that_was_not_saved_are_dropped(copy, cache):
+  """A kill between a row of history and its checkpoint leaves a row, perhaps half of one."""
+  whole = (copy / "history.jsonl").read_text()
+  with open(copy / "history.jsonl", "a") as file:
+    file.write('{"phase": "last_layer", "ep')
+  loop.train(make_config(cache), str(copy))
+  assert (copy / "history.jsonl").read_text() == whole
+
+
+# --- Errors.
+
+
+def test_another_config_in_the_same_workdir_names_the_differing_keys(copy, cache):
+  before = (copy / "history.jsonl").read_text()
+  config = make_config(cache, **{"training.warm.epochs": 4, "seed": 1})
+  with pytest.raises(InputError) as caught:
+    loop.train(config, str(copy))
+  lines = str(caught.value).splitlines()
+  assert "choose another --workdir" in lines[0]
+  assert [line.strip() for line in lines[1:]] == [
+    "seed: there 0, given 1",
+    "training.warm.epochs: there 1, given 4",
+  ]
+  assert (copy / "history.jsonl").read_text() == before
+
+
+@pytest.mark.parametrize("name", ["batch_size", "push_batch_size", "evaluation_batch_size"])
+def test_a_batch_that_the_devices_do_not_divide(name, cache, tmp_path):
+  config = make_config(cache, **{f"training.{name}": 7})
+  with pytest.raises(InputError, match=rf"training.{name}=7 must be .*multiple of the 2 devices"):
+    loop.train(config, str(tmp_path / "run"))
+  assert not (tmp_path / "run").exists()
+
+
+def test_training_that_diverges_stops_and_the_last_checkpoint_still_loads(cache, tmp_path):
+  rate = {
+    "training.warm.learning_rate.add_on": 1e38,
+    "training.warm.learning_rate.prototypes": 1e38,
+  }
+  with pytest.raises(
+    InputError, match=r"no longer finite in phase warm, epoch 1; .*Lower training"
+  ):
+    loop.train(make_config(cache, **rate), str(tmp_path / "run"))
+  model, variables, info = jprotop.load(str(tmp_path / "run"))
+  assert info["position"]["epochs_done"] == 1
+  assert info["provenance"] is None
+  assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(variables))
+  assert model.num_classes == 3
+
+
+def test_a_network_that_the_last_step_ruined_is_not_saved(cache, tmp_path):
+  """With one batch an epoch the loss is still finite when the parameters no longer are."""
+  changes = {"training.batch_size": 24, "training.pretrain.learning_rate.features": float("inf")}
+  with pytest.raises(InputError, match="no longer finite in phase pretrain, epoch 1"):
+    loop.train(make_config(cache, **changes), str(tmp_path / "run"))
+  with pytest.raises(InputError, match="holds no finished epoch yet"):
+    jprotop.load(str(tmp_path / "run"))
+
+
+@pytest.mark.parametrize("item", ["model", "info"])
+def test_a_damaged_checkpoint_is_named_and_the_one_before_still_loads(item, copy, cache):
+  for path in (copy / "checkpoints" / "7" / item).rglob("*"):
+    if path.is_file():
+      path.write_bytes(path.read_bytes()[: path.stat().st_size // 3])
+  for attempt in (
+    lambda: jprotop.load(str(copy)),
+    lambda: loop.train(make_config(cache), str(copy)),
+  ):
+    with pytest.raises(InputError, match=r"checkpoint 7 in .* cannot be read .*delete its folder"):
+      attempt()
+  shutil.rmtree(copy / "checkpoints" / "7")
+  assert jprotop.load(str(copy))[2]["position"]["epochs_done"] == 6
+
+
+def test_folders_that_hold_no_run(tmp_path, copy):
+  with pytest.raises(InputError, match=r"holds no run \(no config.json\)"):
+    jprotop.load(str(tmp_path / "nowhere"))
+  (copy / "config.json").write_text("{")
+  with pytest.raises(InputError, match=r"config.json is not JSON"):
+    jprotop.load(str(copy))
+  (copy / "config.json").unlink()
+  with pytest.raises(InputError, match=r"holds checkpoints but no config.json"):
+    checkpoints.claim_workdir(copy, {})
+
+
+def test_a_checkpoint_of_another_network_lists_what_does_not_fit(copy):
+  config = json.loads((copy / "config.json").read_text())
+  config["model"]["prototypes_per_class"] = 5
+  (copy / "config.json").write_text(json.dumps(config))
+  with pytest.raises(InputError, match=r"params/prototypes: shape \(6, 8\) where \(15, 8\)"):
+    jprotop.load(str(copy))
