@@ -2,7 +2,7 @@
 
   python -m experiments.train --config=configs/demo.py --workdir=runs/demo
 
-Any config value can be changed: --config.data.dir=DIR --config.seed=1. `configs/base.py` lists them.
+Any config value can be changed: --config.data.dir=DIR --config.seed=1. See configs/base.py.
 """
 
 from ml_collections import config_flags

@@ -15,7 +15,7 @@ def cross_entropy(logits: jax.Array, label: jax.Array) -> jax.Array:
 
 
 def _nearest(sq_dist: jax.Array, allowed: jax.Array) -> jax.Array:
-  """Smallest distance [N] among the allowed prototypes; the gradient goes to the first of equals."""
+  """Smallest distance [N] among the allowed ones; the gradient goes to the first of equals."""
   nearest = jnp.argmin(jnp.where(allowed, sq_dist, jnp.inf), axis=1, keepdims=True)
   return jnp.take_along_axis(sq_dist, nearest, axis=1)[:, 0]
 

@@ -10,6 +10,7 @@ import optax
 
 from jprotop import losses, parallel
 from jprotop.models.protopnet import BackboneClassifier, ProtoPNet
+from jprotop.similarity import first_max
 from jprotop.training.phases import Phase
 
 
@@ -54,9 +55,7 @@ def protopnet_losses(model: ProtoPNet, weights: LossWeights) -> Callable:
     out, updates = model.apply(
       variables, batch["image"], train, batch["mask"], mutable=["batch_stats"]
     )
-    distance = jnp.min(
-      out.sq_dist.reshape(*out.activations.shape[:1], -1, out.sq_dist.shape[-1]), 1
-    )
+    distance = -first_max(-out.sq_dist)
     values = {
       "cross_entropy": losses.cross_entropy(out.logits, batch["label"]),
       "cluster_cost": losses.cluster_cost(distance, batch["label"], prototype_class, cap=cap),
