@@ -63,5 +63,5 @@ def get_config() -> ConfigDict:
   config.attack.eps = 8 / 255
   config.attack.step_size = 2 / 255
   config.attack.num_steps = 40
-  config.attack.batch_size = 20
+  config.attack.batch_size = 10
   return config.lock()

@@ -18,8 +18,8 @@ def run(main: Callable[[], None]) -> None:
   """Runs a command; what the user can mend is said in one message, with exit status 1."""
 
   def guarded(argv):
-    # Orbax and TFDS tell every step at level INFO through absl; ours go through `jprotop`.
-    absl_logging.set_verbosity(absl_logging.WARNING)
+    # Orbax and TFDS tell every step through absl; our own messages go through `jprotop`.
+    absl_logging.set_verbosity(absl_logging.ERROR)
     logging.getLogger("jprotop").addHandler(logging.StreamHandler(sys.stderr))
     logging.getLogger("jprotop").setLevel(logging.INFO)
     logging.getLogger("jprotop").propagate = False

@@ -85,6 +85,8 @@ def attack_run(
   model, variables, info = jprotop.load(str(workdir))
   config, classes = info["config"], info["class_names"]
   settings = config["attack"]
+  if info["provenance"] is None:
+    raise InputError(f"{workdir} has no pushed prototypes yet; run experiments.train to its end")
   budget = {name: budget.get(name, settings[name]) for name in ("eps", "step_size", "num_steps")}
   protocol = protocol or config["protocol"]
   rules = experiment.RULES[protocol]

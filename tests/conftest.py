@@ -10,6 +10,7 @@ import jax  # noqa: E402
 import jax.numpy as jnp  # noqa: E402
 import numpy as np  # noqa: E402
 import pytest  # noqa: E402
+from commands import command  # noqa: E402
 
 from jprotop.models import protopnet  # noqa: E402
 
@@ -60,3 +61,13 @@ def tiny():
   """
   model = protopnet.make_model(TINY, 3)
   return model, drawn_variables(model, 32)
+
+
+@pytest.fixture(scope="session")
+def run(tmp_path_factory):
+  """(workdir, cache, output) of `experiments.reproduce` on configs/tiny.py."""
+  base = tmp_path_factory.mktemp("reproduce")
+  workdir, cache = base / "run", base / "cache"
+  done = command("reproduce", "--config=configs/tiny.py", f"--workdir={workdir}", cache=cache)
+  assert done.returncode == 0, done.stderr[-3000:]
+  return workdir, cache, done

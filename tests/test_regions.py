@@ -106,8 +106,8 @@ def test_box_cells_are_those_that_share_a_pixel_with_the_box(case):
   wanted = np.zeros(grid, bool)
   for cell in np.ndindex(grid):
     own = regions.cell_box(cell, grid, image)
-    wanted[cell] = (
-      max(own.y0, box.y0) < min(own.y1, box.y1) and max(own.x0, box.x0) < min(own.x1, box.x1)
+    wanted[cell] = max(own.y0, box.y0) < min(own.y1, box.y1) and max(own.x0, box.x0) < min(
+      own.x1, box.x1
     )
   assert (regions.box_cells(box, grid, image) == wanted).all()
 

@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import tensorflow_datasets as tfds
+from tqdm import tqdm
 
 from jprotop.data import decode
 from jprotop.data.parts import PARTS
@@ -26,6 +27,7 @@ class ImageSet(tfds.core.GeneratorBasedBuilder, skip_registration=True):
   Args:
     examples: split name to an iterator of examples, in their final order; a box (x, y, w, h) may
       be None, which stands for the whole image.
+    counts: images of each split, for the progress bar.
     fingerprint: of everything that shaped them; it names the prepared version on the disk.
     cache: folder below which the data set is stored.
   """
@@ -33,9 +35,14 @@ class ImageSet(tfds.core.GeneratorBasedBuilder, skip_registration=True):
   VERSION = tfds.core.Version("1.0.0")
 
   def __init__(
-    self, *, examples: Callable[[str], Iterator[dict]], fingerprint: str, cache: pathlib.Path
+    self,
+    *,
+    examples: Callable[[str], Iterator[dict]],
+    counts: dict[str, int],
+    fingerprint: str,
+    cache: pathlib.Path,
   ):
-    self._examples = examples
+    self._examples, self._counts = examples, counts
     super().__init__(
       config=tfds.core.BuilderConfig(name=fingerprint),
       data_dir=str(cache),
@@ -60,7 +67,8 @@ class ImageSet(tfds.core.GeneratorBasedBuilder, skip_registration=True):
   def _generate_examples(self, split: str):
     """Every image is decoded once here, so that a bad one is found before training."""
     problems, total = [], 0
-    with ThreadPoolExecutor() as pool:
+    label = f"reading {split} images"
+    with ThreadPoolExecutor() as pool, tqdm(total=self._counts[split], desc=label) as bar:
       examples = self._examples(split)
       # A bounded window: pictures are not all held in memory.
       while window := list(itertools.islice(examples, 256)):

@@ -163,9 +163,12 @@ def _builder(name: str, directory: str, cache: pathlib.Path, toy: dict):
     annotations = cub.Annotations(cub.locate(directory, cache))
     kind, names = builders.Cub, annotations.class_names
     examples, fingerprint = annotations.examples, annotations.fingerprint()
+    train = int(annotations.is_train.sum())
+    counts = {"train": train, "test": len(annotations.is_train) - train}
   elif name == "toybirds":
     kind, names = builders.Toybirds, [s.name for s in toybirds.species(toy["num_classes"])]
     examples = functools.partial(toybirds.examples, **toy)
+    counts = dict.fromkeys(("train", "test"), toy["num_classes"] * toy["images_per_class"])
     fingerprint = hashlib.sha256(f"{toybirds_code()}{sorted(toy.items())}".encode()).hexdigest()[
       :16
     ]
@@ -173,9 +176,11 @@ def _builder(name: str, directory: str, cache: pathlib.Path, toy: dict):
     files = folder.ImageFolder(directory)
     kind, names = builders.Folder, files.class_names
     examples, fingerprint = files.examples, files.fingerprint()
+    counts = {split: len(found) for split, found in files.files.items()}
   else:
     raise InputError(f"data.name={name!r} is not known; it must be one of {', '.join(NAMES)}")
-  return kind(examples=examples, fingerprint=fingerprint, cache=cache), names
+  builder = kind(examples=examples, counts=counts, fingerprint=fingerprint, cache=cache)
+  return builder, names
 
 
 def toybirds_code() -> str:

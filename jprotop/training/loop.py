@@ -78,9 +78,13 @@ class Trainer:
     self.position = Position()
     self.provenance: dict[str, np.ndarray] = {}
     self.best_last_layer: np.ndarray | None = None
-    self.params, self.batch_stats = self._initial_variables()
     self.opt_state = None
-    self._restore()
+    latest = self.checkpoints.latest()
+    if latest is None:
+      self.params, self.batch_stats = self._initial_variables()
+    else:
+      self._restore(latest)
+    self._cut_history()
 
   @property
   def variables(self) -> dict:
@@ -266,25 +270,26 @@ class Trainer:
       params = {**params, "classifier": head["params"]["classifier"]}
     return params, batch_stats
 
-  def _restore(self) -> None:
-    """Continues from the latest checkpoint, if there is one; cuts the history back to it."""
+  def _restore(self, step: int) -> None:
+    """Takes up the state of a checkpoint."""
+    model, info = self.checkpoints.restore(step)
+    self.position = Position(**info["position"])
+    self.params, self.batch_stats = model["params"], model["batch_stats"]
+    self.provenance = model.get("provenance", {})
+    self.best_last_layer = model.get("best_last_layer")
+    if self.position.epoch:
+      phase = self.plan[self.position.phase]
+      trained = {group: self.params[group] for group in phase.trained}
+      like = {
+        "state": jax.eval_shape(self._optimizer(phase).init, trained),
+        "present": np.array(True),
+      }
+      self.opt_state = self.checkpoints.restore_optimizer(step, like)["state"]
+    _log.info("continuing %s after epoch %d", self.workdir, self.position.epochs_done)
+
+  def _cut_history(self) -> None:
+    """Drops rows of an epoch that was not saved."""
     history = self.workdir / "history.jsonl"
-    latest = self.checkpoints.latest()
-    if latest is not None:
-      model, info = self.checkpoints.restore(latest)
-      self.position = Position(**info["position"])
-      self.params, self.batch_stats = model["params"], model["batch_stats"]
-      self.provenance = model.get("provenance", {})
-      self.best_last_layer = model.get("best_last_layer")
-      if self.position.epoch:
-        phase = self.plan[self.position.phase]
-        trained = {group: self.params[group] for group in phase.trained}
-        like = {
-          "state": jax.eval_shape(self._optimizer(phase).init, trained),
-          "present": np.array(True),
-        }
-        self.opt_state = self.checkpoints.restore_optimizer(latest, like)["state"]
-      _log.info("continuing %s after epoch %d", self.workdir, self.position.epochs_done)
     if history.exists():
       rows = history.read_text().splitlines(keepends=True)[: self.position.history_rows]
       with atomic_path(history) as temporary:

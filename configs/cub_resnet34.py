@@ -1,0 +1,14 @@
+"""The paper's ResNet-34 on CUB-200-2011 (Table 1: 79.58% test accuracy), from ImageNet weights.
+
+  python -m experiments.train --config=configs/cub_resnet34.py --config.data.dir=CUB_200_2011 \
+    --workdir=runs/cub_resnet34
+"""
+
+from configs import base
+
+
+def get_config():
+  config = base.get_config()
+  config.model.backbone = "resnet34"
+  config.model.prototype_depth = 256
+  return config

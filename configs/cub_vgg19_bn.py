@@ -1,0 +1,14 @@
+"""VGG-19 with batch norm on CUB-200-2011 (App. E: 79.24% test accuracy), from ImageNet weights.
+
+  python -m experiments.train --config=configs/cub_vgg19_bn.py --config.data.dir=CUB_200_2011 \
+    --workdir=runs/cub_vgg19_bn
+"""
+
+from configs import base
+
+
+def get_config():
+  config = base.get_config()
+  config.model.backbone = "vgg19_bn"
+  config.model.prototype_depth = 128
+  return config

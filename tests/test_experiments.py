@@ -1,0 +1,171 @@
+"""The commands as a user gives them: one whole run on the tiny config, and what goes wrong."""
+
+import json
+import re
+
+import numpy as np
+import pytest
+from commands import command
+from PIL import Image
+
+import jprotop
+from experiments import head_on_stomach, report
+from jprotop.errors import InputError
+from jprotop.evaluation.head_on_stomach import Target
+
+
+@pytest.fixture
+def in_cache(run, monkeypatch):
+  monkeypatch.setenv("JPROTOP_CACHE", str(run[1]))
+  return run[0]
+
+
+def test_reproduce_writes_everything_and_says_where(run):
+  workdir, _, done = run
+  assert str(workdir / "report.html") in done.stdout
+  assert "test accuracy" in done.stdout and "Head on Stomach" in done.stdout
+  assert (workdir / "report.html").stat().st_size > 10_000
+  names = {path.name for path in (workdir / "figures").iterdir()}
+  assert {"confusion_test.png", "training_curves.png", "similarity_shift.png"} <= names
+  assert any(name.startswith("head_on_stomach_") for name in names)
+  # Progress: each phase is named.
+  for phase in ("pretrain", "warm", "joint", "push", "last_layer"):
+    assert phase in done.stderr + done.stdout
+
+
+def test_results_state_every_number_with_its_count_and_interval(run):
+  results = json.loads((run[0] / "results.json").read_text())
+  assert {"config", "environment", "seed", "protocol", "evaluate", "push", "head_on_stomach"} <= (
+    results.keys()
+  )
+  attack = results["head_on_stomach"]
+  shares = ("moved_to_target", "exceeds_clean_maximum", "prediction_kept", "control_moved")
+  for share in [attack["metrics"][s] for s in shares] + [results["evaluate"]["test"]["accuracy"]]:
+    assert share["value"] == share["count"] / share["total"]
+    assert share["interval"][0] <= share["value"] <= share["interval"][1]
+  for where in ("source_before", "source_after", "target_before", "target_after"):
+    number = attack["metrics"][f"similarity_{where}"]
+    assert number["total"] == attack["num_images"]
+    assert number["interval"][0] <= number["value"] <= number["interval"][1]
+  confusion = np.array(results["evaluate"]["test"]["confusion"])
+  assert np.trace(confusion) == results["evaluate"]["test"]["accuracy"]["count"]
+  assert results["push"]["num_prototypes"] == 6
+  assert 1 <= results["push"]["distinct"] <= 6
+
+
+def test_attack_arrays_agree_with_the_network_and_the_numbers(run):
+  workdir = run[0]
+  model, variables, _ = jprotop.load(str(workdir))
+  with np.load(workdir / "attack.npz") as file:
+    record = dict(file)
+  off = ~record["mask"][..., None]
+  change = np.abs(record["attacked"] - record["images"])
+  assert (change * off).max() == 0 and change.max() <= 8 / 255 + 1e-6
+  out = model.apply(variables, record["attacked"])
+  np.testing.assert_allclose(out.logits, record["attacked_logits"], atol=1e-3)
+  own = np.asarray(out.similarity_map)[np.arange(len(change)), ..., record["prototype"]]
+  np.testing.assert_allclose(own, record["attacked_similarity_map"], atol=1e-3)
+  numbers = json.loads((workdir / "results.json").read_text())["head_on_stomach"]
+  flat = record["attacked_similarity_map"].reshape(len(own), -1).argmax(1)
+  moved = record["target"].reshape(len(own), -1)[np.arange(len(own)), flat].sum()
+  assert numbers["metrics"]["moved_to_target"]["count"] == moved
+
+
+def test_a_second_run_repeats_no_training(run):
+  workdir, cache, _ = run
+  history = (workdir / "history.jsonl").read_text()
+  done = command("reproduce", "--config=configs/tiny.py", f"--workdir={workdir}", cache=cache)
+  assert done.returncode == 0 and "trained already" in done.stderr
+  assert (workdir / "history.jsonl").read_text() == history
+
+
+@pytest.fixture
+def fast(in_cache):
+  """attack_run on the tiny run, with its smallest budget."""
+  workdir = in_cache
+  return lambda **given: head_on_stomach.attack_run(workdir, **{"num_steps": 1, **given})
+
+
+def test_images_from_files_with_one_that_is_corrupt(fast, tmp_path):
+  rng = np.random.default_rng(0)
+  for name, shape in (("a.png", (40, 30, 3)), ("b.jpg", (20, 64))):
+    Image.fromarray(rng.integers(0, 256, shape, dtype=np.uint8)).save(tmp_path / name)
+  (tmp_path / "broken.jpg").write_bytes(b"not an image")
+  target = Target(cells=((0, 0), (0, 1)))
+  numbers = fast(images=str(tmp_path), target=target)
+  assert numbers["num_images"] == 2 and [i["target"] for i in numbers["images"]] == ["cells"] * 2
+  assert len(numbers["unreadable"]) == 1 and "broken.jpg" in numbers["unreadable"][0]
+  assert numbers["images"][0]["true_class"] is None
+
+
+def test_images_from_an_array_prototype_and_cells_as_told(fast, in_cache, tmp_path):
+  rng = np.random.default_rng(0)
+  np.save(tmp_path / "x.npy", rng.random((3, 64, 64, 3), np.float32))
+  numbers = fast(
+    images=str(tmp_path / "x.npy"), prototype=4, target=Target(cells=((1, 2), (2, 3))), eps=0.0
+  )
+  assert [row["prototype"] for row in numbers["images"]] == [4, 4, 4]
+  with np.load(in_cache / "attack.npz") as file:
+    np.testing.assert_array_equal(file["attacked"], file["images"])
+    expected = np.zeros((4, 4), bool)
+    expected[1:3, 2:4] = True
+    np.testing.assert_array_equal(file["target"], np.stack([expected] * 3))
+
+
+def test_test_set_indices_and_a_part(fast):
+  numbers = fast(images="0,7", target=Target(part="belly"))
+  assert numbers["num_images"] + len(numbers["not_attacked"]) == 2
+  assert all(row["target"] == "belly" for row in numbers["images"])
+
+
+@pytest.mark.parametrize(
+  "given, message",
+  [
+    ({"images": "0,99"}, "index 99 is outside"),
+    ({"images": "nowhere.jpg"}, "does not exist"),
+    ({"prototype": 6}, "prototype 6 does not exist"),
+    ({"eps": 8.0}, r"eps=8.0 is outside \[0, 1\]"),
+    ({"target": Target(cells=((0, 0), (4, 0)))}, r"cell \(4, 0\) is outside .* 4 x 4"),
+    ({"target": Target(part="knee")}, "part 'knee' is not known"),
+  ],
+)
+def test_what_cannot_be_attacked_is_said(fast, in_cache, given, message):
+  before = (in_cache / "results.json").read_text()
+  with pytest.raises(InputError, match=message):
+    fast(**given)
+  assert (in_cache / "results.json").read_text() == before
+
+
+@pytest.mark.parametrize("text", ["1,1", "1,1:2", "a,b:c,d", "1,1:2,2:3,3"])
+def test_malformed_cells(text):
+  with pytest.raises(InputError, match="row,column:row,column"):
+    head_on_stomach.parse_cells(text)
+
+
+def test_the_report_is_one_page_with_the_numbers(in_cache):
+  page = report.write_report(in_cache).read_text()
+  results = json.loads((in_cache / "results.json").read_text())
+  accuracy = results["evaluate"]["test"]["accuracy"]
+  assert f"{accuracy['count']}/{accuracy['total']}" in page
+  assert page.count("data:image/png;base64,") == len(list((in_cache / "figures").glob("*.png")))
+  assert not re.search(r"""(src|href)=["']?https?:""", page)
+
+
+@pytest.mark.parametrize(
+  "module, arguments, message",
+  [
+    ("train", ["--config=configs/tiny.py"], "--workdir is missing"),
+    ("train", ["--workdir=x", "--config=configs/tiny.py", "--config.data.dri=y"], '"dir"'),
+    ("train", ["--workdir=x", "--config=configs/nope.py"], "configs/nope.py"),
+    ("evaluate", ["--workdir=nowhere"], "holds no run"),
+    ("evaluate", ["--workdir=RUN", "surplus"], "surplus"),
+    ("train", ["--workdir=RUN", "--config=configs/tiny.py", "--config.seed=5"], "seed: there 0"),
+    ("train", ["--workdir=x", "--config=configs/cub_small.py", "--config.data.dir=n"], "download"),
+  ],
+)
+def test_bad_commands_get_one_message_and_no_traceback(run, module, arguments, message):
+  arguments = [a.replace("RUN", str(run[0])) for a in arguments]
+  done = command(module, *arguments, cache=run[1])
+  assert done.returncode != 0
+  assert message in done.stderr
+  assert "Traceback" not in done.stderr
