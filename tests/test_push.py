@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from conftest import one_device
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -151,17 +152,13 @@ def test_a_pushed_prototype_scores_9_21_on_its_source(tiny, training_set, pushed
     assert similarity.log_similarity(exact) == pytest.approx(np.log(1e4), abs=1e-3)
 
 
-def test_batch_size_and_devices_do_not_matter(tiny, training_set, pushed, monkeypatch):
+def test_batch_size_and_devices_do_not_matter(tiny, training_set, pushed):
   model, variables = tiny
   run = functools.partial(push.push, model, variables, image_size=64)
   _, wanted = pushed
   _, whole = run(batches(*training_set, 9), batch_size=10)
-  monkeypatch.setattr(jax, "pmap", functools.partial(jax.pmap, devices=jax.devices()[:1]))
-  monkeypatch.setattr(push.parallel, "num_devices", lambda: 1)
-  monkeypatch.setattr(push.parallel, "replicate", lambda tree: tree)
-  push._search_step.cache_clear()
-  _, alone = run(batches(*training_set, 3), batch_size=3)
-  push._search_step.cache_clear()
+  with one_device():
+    _, alone = run(batches(*training_set, 3), batch_size=3)
   for found in (whole, alone):
     assert (found.image == wanted.image).all()
     assert (found.cell == wanted.cell).all()

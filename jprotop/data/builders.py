@@ -71,12 +71,13 @@ class ImageSet(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     with ThreadPoolExecutor() as pool, tqdm(total=self._counts[split], desc=label) as bar:
       examples = self._examples(split)
       # A bounded window: pictures are not all held in memory.
-      while window := list(itertools.islice(examples, 256)):
+      while window := list(itertools.islice(examples, 64)):
         for number, (example, problem) in enumerate(pool.map(_checked, window), total):
           if problem:
             problems.append(problem)
           else:
             yield number, example
+          bar.update()
         total += len(window)
     if problems:
       raise InputError(
