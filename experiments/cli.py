@@ -35,6 +35,8 @@ def run(main: Callable[[], None]) -> None:
     except KeyboardInterrupt:
       _fail("interrupted; the same command goes on from the last checkpoint", 130)
 
+  # absl's --help lists the flags of the command's own file; --workdir belongs to all of them.
+  flags.FLAGS.register_key_flag_for_module(sys.argv[0], flags.FLAGS["workdir"])
   app.run(guarded, flags_parser=_parse_flags)
 
 

@@ -139,9 +139,10 @@ def _write_figures(workdir, model, dataset, info, cases, record) -> None:
     figure = panels.head_on_stomach(_example(model, dataset, info, cases, record, i))
     canvas.save(figure, workdir / f"figures/head_on_stomach_{number}.png")
   clean, attacked = record["clean_similarity_map"], record["attacked_similarity_map"]
-  at = lambda maps, cells: np.where(cells, maps, -np.inf).max((1, 2))  # noqa: E731
-  before = {"source": at(clean, record["source"]), "target": at(clean, record["target"])}
-  after = {"source": at(attacked, record["source"]), "target": at(attacked, record["target"])}
+  before, after = (
+    {place: experiment.highest(maps, record[place]) for place in ("source", "target")}
+    for maps in (clean, attacked)
+  )
   figure = curves.similarity_shift(before, after, clean_maximum=clean.max((1, 2)))
   canvas.save(figure, workdir / "figures/similarity_shift.png")
 

@@ -4,6 +4,7 @@ model, variables, info = jprotop.load("runs/demo")
 out = model.apply(variables, images)   # images float32 [N, S, S, 3] in [0, 1]
 """
 
+import contextlib
 import pathlib
 from typing import Any
 
@@ -30,12 +31,13 @@ def load(workdir: str) -> tuple[Any, dict, dict]:
 
   path = pathlib.Path(workdir)
   config = checkpoints.read_config(path)
-  store = checkpoints.Checkpoints(path)
-  step = store.latest()
-  if step is None:
+  if not (path / "checkpoints").is_dir():
     raise InputError(f"{path} holds no finished epoch yet; run experiments.train on it again")
-  arrays, info = store.restore(step)
-  store.close()
+  with contextlib.closing(checkpoints.Checkpoints(path)) as store:
+    step = store.latest()
+    if step is None:
+      raise InputError(f"{path} holds no finished epoch yet; run experiments.train on it again")
+    arrays, info = store.restore(step)
   model = protopnet.make_model(config["model"], len(info["class_names"]))
   params = {group: value for group, value in arrays["params"].items() if group != "classifier"}
   variables = jax.tree.map(

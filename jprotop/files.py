@@ -40,6 +40,10 @@ def atomic_path(path: str | os.PathLike) -> Iterator[pathlib.Path]:
 
 
 def write_json(path: str | os.PathLike, value: Any) -> None:
-  """Writes JSON atomically, indented, floats as they are; NaN is refused."""
+  """Writes JSON atomically, indented, floats as they are; NaN and infinity are refused."""
+  try:
+    text = json.dumps(value, indent=2, allow_nan=False)
+  except ValueError as error:
+    raise InputError(f"{path} would hold a number that is not finite; give finite ones") from error
   with atomic_path(path) as temporary:
-    temporary.write_text(json.dumps(value, indent=2, allow_nan=False) + "\n")
+    temporary.write_text(text + "\n")

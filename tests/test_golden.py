@@ -113,12 +113,8 @@ def test_objective_and_its_gradient_to_the_pixels(reference):
 def test_attacked_similarities(reference):
   """Eq. (3) and the vanishing head in one batch: no image's attack depends on its neighbour's."""
   wanted = reference.figures
-  # VGG-19's gradients have many signs so near zero that moving the image by 1e-6 moves the result
-  # by as much as the two implementations differ: 0.06 in the map and 1.5% in the mean.
-  exact = wanted["arch"] != "vgg19"
-  map_atol, mean_rel = (5e-3, 5e-3) if exact else (0.15, 0.03)
-  vanishing = jnp.array([False, True] if exact else [False])
-  mask = regions.cells_to_pixels(TARGET, SIZE, SIZE)[None].repeat(len(vanishing), 0)
+  vanishing = jnp.array([False, True])
+  mask = regions.cells_to_pixels(TARGET, SIZE, SIZE)[None].repeat(2, 0)
 
   def objective(x):
     moved, vanished = reference.objective(x)
@@ -129,14 +125,43 @@ def test_attacked_similarities(reference):
     return pgd.masked_pgd(objective, x, mask, eps=8 / 255, step_size=2 / 255, num_steps=10)
 
   attacked = np.zeros_like(reference.images)
-  attacked[: len(vanishing)] = attack(reference.images[[1] * len(vanishing)])
+  attacked[:2] = attack(reference.images[[1, 1]])
   out = reference.forward(reference.variables, attacked)
   moved, vanished = np.asarray(out.similarity_map)[:2, ..., reference.prototype]
-  np.testing.assert_allclose(moved, wanted["attacked_similarity_map"], rtol=0, atol=map_atol)
-  mean = moved[TARGET].mean()
-  assert mean == pytest.approx(float(wanted["attacked_mean_target"]), rel=mean_rel)
-  if exact:
-    assert vanished.max() == pytest.approx(float(wanted["vanish_similarity"]), rel=5e-3)
+  assert vanished.max() == pytest.approx(float(wanted["vanish_similarity"]), rel=5e-3)
+  if wanted["arch"] != "vgg19":  # see the next test
+    np.testing.assert_allclose(moved, wanted["attacked_similarity_map"], rtol=0, atol=5e-3)
+    mean = moved[TARGET].mean()
+    assert mean == pytest.approx(float(wanted["attacked_mean_target"]), rel=5e-3)
+
+
+def test_attack_along_the_path_of_the_reference(reference):
+  """VGG-19's ten steps, each taken from where the reference stood.
+
+  On its own, an attack on this network ends elsewhere in every rounding: an image changed by 1e-7,
+  or PyTorch itself in another memory layout, moves the figures by 0.1. But from each of the
+  reference's iterates (its gradients' signs on the mask are in vgg19_attack_path.npz) our next
+  step must be the same, and where it ends our network must see what the reference saw.
+  """
+  wanted = reference.figures
+  if wanted["arch"] != "vgg19":
+    return
+  with np.load(GOLDEN / "vgg19_attack_path.npz") as file:
+    rises = np.unpackbits(file["rises"]).astype(bool).reshape(file["shape"])
+  gradient = jax.jit(jax.grad(lambda x: reference.objective(x)[0].sum()))
+  mask = regions.cells_to_pixels(TARGET, SIZE, SIZE)[None, ..., None].astype(np.float32)
+  image = x = reference.images[1:2]
+  for rise in rises:
+    ours = np.asarray(gradient(x))[0, 32:96, 32:96] > 0
+    assert (ours != rise).sum() <= 10  # of 12,288; all but one step agree wholly
+    step = np.zeros_like(image)
+    step[0, 32:96, 32:96] = np.where(rise, 2 / 255, -2 / 255)
+    x = np.asarray(pgd.project(x + step, image, mask, 8 / 255))
+  out = reference.forward(reference.variables, np.concatenate([x, reference.images[1:]]))
+  moved = np.asarray(out.similarity_map)[0, ..., reference.prototype]
+  np.testing.assert_allclose(moved, wanted["attacked_similarity_map"], rtol=0, atol=5e-3)
+  mean = float(wanted["attacked_mean_target"])
+  assert moved[TARGET].mean() == pytest.approx(mean, rel=1e-3)
 
 
 # --- three steps of the joint phase

@@ -4,7 +4,9 @@ Pictures stay as their original bytes (Pillow decodes them, not TFDS, whose deco
 is installed), keys are integers and shuffling is off, so that index i is image i everywhere.
 """
 
+import contextlib
 import functools
+import io
 import itertools
 import pathlib
 from collections.abc import Callable, Iterator
@@ -118,7 +120,9 @@ class Folder(ImageSet, skip_registration=True):
 def prepare(builder: ImageSet) -> dict[str, "tfds.data_sources.ArrayRecordDataSource"]:
   """Writes the data set unless it is there, and opens its splits for random access."""
   tfds.disable_progress_bar()
-  builder.download_and_prepare()
+  # It tells on stdout, and warns, of things that only authors of registered data sets need.
+  with contextlib.redirect_stdout(io.StringIO()):
+    builder.download_and_prepare()
   decoders = {"image": tfds.decode.SkipDecoding()}
   open_split = functools.partial(builder.as_data_source, decoders=decoders)
   return {split: open_split(split) for split in SPLITS}

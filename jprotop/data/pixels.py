@@ -9,6 +9,7 @@ import hashlib
 import inspect
 import os
 import pathlib
+import shutil
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
@@ -16,6 +17,7 @@ import numpy as np
 from tqdm import tqdm
 
 from jprotop.data import augment, decode, jpeg
+from jprotop.errors import InputError
 from jprotop.files import atomic_path
 
 _CODE = "".join(inspect.getsource(module) for module in (augment, decode, jpeg))
@@ -24,6 +26,17 @@ _CODE = "".join(inspect.getsource(module) for module in (augment, decode, jpeg))
 def fingerprint(*what) -> str:
   """A name for everything given, and for the code that makes pixels."""
   return hashlib.sha256(f"{_CODE}{what!r}".encode()).hexdigest()[:16]
+
+
+def _check_space(path: pathlib.Path, needed: int) -> None:
+  """A memory map on a disk that runs full kills the process, so the space is asked for first."""
+  place = next(parent for parent in path.absolute().parents if parent.exists())
+  free = shutil.disk_usage(place).free
+  if free < needed:
+    raise InputError(
+      f"{path} needs {needed / 1e9:.1f} GB, but {free / 1e9:.1f} GB are free there; free some "
+      "space, choose another place with --config.data.cache, or lower --config.data.copies"
+    )
 
 
 def pixel_file(
@@ -42,6 +55,7 @@ def pixel_file(
   """
   path = cache / "pixels" / f"{name}.npy"
   if not path.exists():
+    _check_space(path, count * size * size * 3)
     with atomic_path(path) as temporary:
       pixels = np.lib.format.open_memmap(
         temporary, mode="w+", dtype=np.uint8, shape=(count, size, size, 3)

@@ -265,7 +265,7 @@ def attack(
   }
 
 
-def _highest(maps: np.ndarray, cells: np.ndarray) -> np.ndarray:
+def highest(maps: np.ndarray, cells: np.ndarray) -> np.ndarray:
   """Maximum of maps [N, h, w] over boolean cells [N, h, w], [N]."""
   return np.where(cells, maps, -np.inf).max(axis=(1, 2))
 
@@ -285,7 +285,7 @@ def summarise(record: dict[str, np.ndarray], rule: list[str]) -> dict:
   source, target = record["source"], record["target"]
   moved = _peak_inside(attacked, target)
   kept = record["attacked_logits"].argmax(1) == record["clean_logits"].argmax(1)
-  exceeds = _highest(attacked, target) > clean.max(axis=(1, 2))
+  exceeds = highest(attacked, target) > clean.max(axis=(1, 2))
   numbers = {
     "moved_to_target": metrics.share(moved),
     "exceeds_clean_maximum": metrics.share(exceeds),
@@ -293,10 +293,10 @@ def summarise(record: dict[str, np.ndarray], rule: list[str]) -> dict:
     "moved_and_prediction_kept": metrics.share(moved & kept),
     "clean_peak_in_target": metrics.share(_peak_inside(clean, target)),
     "control_moved": metrics.share(_peak_inside(record["control_similarity_map"], target)),
-    "similarity_source_before": metrics.mean(_highest(clean, source)),
-    "similarity_source_after": metrics.mean(_highest(attacked, source)),
-    "similarity_target_before": metrics.mean(_highest(clean, target)),
-    "similarity_target_after": metrics.mean(_highest(attacked, target)),
+    "similarity_source_before": metrics.mean(highest(clean, source)),
+    "similarity_source_after": metrics.mean(highest(attacked, source)),
+    "similarity_target_before": metrics.mean(highest(clean, target)),
+    "similarity_target_after": metrics.mean(highest(attacked, target)),
     "largest_change": float(np.abs(record["attacked"] - record["images"]).max()),
   }
   rules = np.array(rule)
@@ -310,10 +310,10 @@ def per_image(record: dict[str, np.ndarray], cases: Cases, class_names: list[str
   """One row an image, for results.json and for tables."""
   clean, attacked = record["clean_similarity_map"], record["attacked_similarity_map"]
   columns = {
-    "similarity_source_before": _highest(clean, record["source"]),
-    "similarity_source_after": _highest(attacked, record["source"]),
-    "similarity_target_before": _highest(clean, record["target"]),
-    "similarity_target_after": _highest(attacked, record["target"]),
+    "similarity_source_before": highest(clean, record["source"]),
+    "similarity_source_after": highest(attacked, record["source"]),
+    "similarity_target_before": highest(clean, record["target"]),
+    "similarity_target_after": highest(attacked, record["target"]),
   }
   moved = _peak_inside(attacked, record["target"])
   rows = []

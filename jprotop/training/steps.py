@@ -116,8 +116,10 @@ def train_step(
   gradient = parallel.psum(gradient)
   updates, opt_state = optimizer.update(gradient, state.opt_state, trained)
   params = {**state.params, **optax.apply_updates(trained, updates)}
-  # Equal on all devices already where batch norm is synchronised.
-  batch_stats = parallel.pmean(batch_stats)
+  if phase.train_batch_stats:
+    # By images, so that a share of padding alone has no say where batch norm is not synchronised.
+    weight = jnp.sum(batch["mask"]) / count
+    batch_stats = parallel.psum(jax.tree.map(lambda x: x * weight, batch_stats))
   metrics = {**parallel.psum(sums), "count": count}
   return TrainState(params, batch_stats, opt_state), metrics
 

@@ -1,0 +1,333 @@
+"""Head on Stomach: which cells, which prototype, which pixels, and what is counted."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from jprotop import regions
+from jprotop.data.own_images import Images
+from jprotop.data.parts import PARTS
+from jprotop.errors import InputError
+from jprotop.evaluation import head_on_stomach as hos
+from jprotop.evaluation.head_on_stomach import RULES, Budget, Target
+
+GRID, SIZE = (4, 4), 32  # cells of 8 pixels
+
+
+def cells(*places, grid=GRID):
+  found = np.zeros(grid, bool)
+  for place in places:
+    found[place] = True
+  return found
+
+
+def bird(**places):
+  """Part points [15, 3]: a visible part in the middle of each named cell; underscore for space."""
+  points = np.zeros((len(PARTS), 3), np.float32)
+  for name, (row, column) in places.items():
+    points[PARTS.index(name.replace("_", " "))] = (8 * column + 4, 8 * row + 4, 1)
+  return points
+
+
+def hot(row, column, height=5.0, grid=GRID):
+  """A map that is highest at one cell and falls off from there: all values differ."""
+  ys, xs = np.mgrid[: grid[0], : grid[1]]
+  return (height - np.hypot(ys - row, xs - column) - 0.01 * ys - 0.001 * xs).astype(np.float32)
+
+
+def images_with(*points):
+  rng = np.random.default_rng(0)
+  count = len(points)
+  return Images(
+    image=rng.random((count, SIZE, SIZE, 3)).astype(np.float32),
+    image_id=[f"bird {i}" for i in range(count)],
+    label=np.arange(count) % 3,
+    points=np.stack(points),
+  )
+
+
+# --- parts
+
+
+def test_parts_and_groups_by_name():
+  assert [PARTS[i] for i in hos.part_indices("stomach")] == ["belly", "breast"]
+  assert [PARTS[i] for i in hos.part_indices("left eye")] == ["left eye"]
+  assert len(hos.part_indices("head")) == 7
+  with pytest.raises(
+    InputError, match="'knee' is not known; parts: back, .* groups: head, stomach"
+  ):
+    hos.part_indices("knee")
+
+
+def test_group_at_counts_the_visible_points_in_the_box():
+  points = bird(beak=(0, 0), crown=(0, 1), belly=(2, 2), tail=(3, 3))
+  assert hos.group_at(regions.Box(0, 8, 0, 16), points) == "head"
+  assert hos.group_at(regions.Box(16, 24, 16, 24), points) == "stomach"
+  assert hos.group_at(regions.Box(0, 8, 16, 32), points) == ""
+  # Half-open: the belly's point at (20, 20) is not in a box that ends there.
+  assert hos.group_at(regions.Box(16, 20, 16, 20), points) == ""
+  points[PARTS.index("belly"), 2] = 0
+  assert hos.group_at(regions.Box(16, 24, 16, 24), points) == ""
+
+
+# --- S_noisy
+
+BIRD = bird(beak=(0, 0), crown=(0, 1), belly=(2, 2), breast=(1, 1), tail=(3, 3))
+
+
+@pytest.mark.parametrize(
+  ("target", "group", "wanted", "rule"),
+  [
+    (Target(cells=((1, 2), (2, 3))), "head", [(1, 2), (1, 3), (2, 2), (2, 3)], "cells"),
+    (Target(part="tail"), "head", [(3, 3)], "tail"),
+    (Target(part="stomach"), "tail", [(2, 2), (1, 1)], "stomach"),
+    (Target(), "head", [(2, 2), (1, 1)], "stomach"),
+    (Target(), "tail", [(3, 2), (3, 3)], "least active"),
+    (Target(), "", [(3, 2), (3, 3)], "least active"),
+  ],
+)
+def test_find_target(target, group, wanted, rule):
+  found, how = hos.find_target(hot(0, 0), cells((0, 0), (0, 1)), group, BIRD, SIZE, target)
+  assert how == rule
+  assert (found == cells(*wanted)).all()
+
+
+def test_the_stomach_is_taken_without_the_cells_of_s():
+  source = cells((0, 0), (0, 1), (1, 0), (1, 1))  # covers the breast
+  found, how = hos.find_target(hot(0, 0), source, "head", BIRD, SIZE, Target())
+  assert how == "stomach" and (found == cells((2, 2))).all()
+  # Nothing of the stomach is left beside S, or nothing of it is visible: the fallback.
+  for points in (bird(beak=(0, 0), breast=(1, 1)), bird(beak=(0, 0))):
+    found, how = hos.find_target(hot(0, 0), source, "head", points, SIZE, Target())
+    assert how == "least active" and found.sum() == 4 and not (found & source).any()
+
+
+@pytest.mark.parametrize(
+  ("source", "target", "reason"),
+  [
+    (cells((0, 0)), Target(part="left wing"), "left wing is not visible"),
+    (np.ones(GRID, bool), Target(), "S covers the whole map"),
+  ],
+)
+def test_a_target_that_is_not_there_has_a_reason(source, target, reason):
+  found, how = hos.find_target(hot(0, 0), source, "head", BIRD, SIZE, target)
+  assert found is None and how == reason
+
+
+def test_cells_and_parts_that_do_not_exist_are_input_errors():
+  arguments = (hot(0, 0), cells((0, 0)), "head", BIRD, SIZE)
+  with pytest.raises(InputError, match="outside this network's 4 x 4 grid"):
+    hos.find_target(*arguments, Target(cells=((0, 0), (4, 0))))
+  with pytest.raises(InputError, match="not known"):
+    hos.find_target(*arguments, Target(part="knee"))
+
+
+def test_cases_take_s_from_the_box_and_skip_what_cannot_be_attacked():
+  images = images_with(BIRD, bird(beak=(0, 0)), BIRD)
+  maps = np.stack([hot(0, 0), hot(0, 0), hot(3, 3)])
+  found = hos.build_cases(images, np.array([5, 1, 0]), maps, Target(part="belly"), RULES["paper"])
+  assert found.images.image_id == ["bird 0", "bird 2"]
+  assert (found.images.image == images.image[[0, 2]]).all()
+  assert found.images.label.tolist() == [0, 2]
+  assert found.prototype.tolist() == [5, 0]
+  assert found.rule == ["belly", "belly"]
+  assert found.source_group == ["head", "tail"]
+  assert found.skipped == [{"image_id": "bird 1", "reason": "belly is not visible"}]
+  assert (found.target == cells((2, 2))).all()
+  for source, similarity_map in zip(found.source, maps[[0, 2]]):
+    box = regions.high_activation_box(similarity_map, SIZE, SIZE)
+    assert (source == regions.box_cells(box, GRID, (SIZE, SIZE))).all()
+  with pytest.raises(InputError, match="none of the 3 images .* throat is not visible"):
+    hos.build_cases(images, np.zeros(3, int), maps, Target(part="throat"), RULES["paper"])
+
+
+def test_the_authors_rules_make_rectangles_and_take_the_border_cell(monkeypatch):
+  # A box of high activation that ends exactly on the border of cell (0, 0).
+  monkeypatch.setattr(regions, "high_activation_box", lambda *_: regions.Box(0, 8, 0, 8))
+  images, maps = images_with(bird(belly=(3, 1), breast=(1, 3))), hot(0, 0)[None]
+  build = lambda name: hos.build_cases(  # noqa: E731
+    images, np.array([0]), maps, Target(part="stomach"), RULES[name]
+  )
+  paper, authors = build("paper"), build("authors")
+  assert (paper.source == cells((0, 0))).all()
+  assert (paper.target == cells((3, 1), (1, 3))).all()
+  assert (authors.source == cells((0, 0), (0, 1), (1, 0), (1, 1))).all()
+  assert (authors.target == regions.cell_rectangle((1, 1), (3, 3), GRID)).all()
+  assert dataclasses.astuple(RULES["paper"]) == (False,) * 4
+  assert dataclasses.astuple(RULES["authors"]) == (True,) * 4
+
+
+# --- prototypes
+
+
+def test_choose_prototypes(tiny):
+  model, _ = tiny  # prototypes 0, 1 of class 0; 2, 3 of 1; 4, 5 of 2
+  logits = np.array([[0.0, 1, 0], [3, 2, 1]])
+  activations = np.array([[9.0, 9, 1, 2, 9, 9], [3, 3, 9, 9, 9, 9]])
+  assert hos.choose_prototypes(model, logits, activations, None).tolist() == [3, 0]
+  assert hos.choose_prototypes(model, logits, activations, 5).tolist() == [5, 5]
+  for bad in (-1, 6):
+    with pytest.raises(InputError, match=f"prototype {bad} does not exist; .* 0 to 5"):
+      hos.choose_prototypes(model, logits, activations, bad)
+
+
+# --- the attack
+
+
+@pytest.fixture(scope="module")
+def cases(tiny):
+  """Five pictures; S is the first row of the 2x2 grid, S_noisy a cell of the second."""
+  rng = np.random.default_rng(1)
+  grid = (2, 2)
+  images = dataclasses.replace(
+    images_with(*[BIRD] * 5), image=rng.random((5, SIZE, SIZE, 3)).astype(np.float32)
+  )
+  target = np.stack([cells((1, i % 2), grid=grid) for i in range(5)])
+  source = np.stack([cells((0, 0), (0, 1), grid=grid)] * 5)
+  return hos.Cases(
+    images, np.arange(5), source, target, ["cells"] * 5, [""] * 5, skipped=[]
+  )  # fmt: skip
+
+
+@pytest.mark.parametrize("protocol", RULES)
+def test_attack_stays_in_its_bounds_and_raises_its_objective(tiny, cases, protocol):
+  model, variables = tiny
+  budget = Budget(num_steps=10)
+  record = hos.attack(model, variables, cases, budget, RULES[protocol], seed=0, batch_size=4)
+  attacked, images, mask = record["attacked"], record["images"], record["mask"]
+  assert (mask == regions.cells_to_pixels(cases.target, SIZE, SIZE)).all() and mask.sum() == 5 * 256
+  assert (attacked[~mask] == images[~mask]).all()
+  assert (attacked[mask] != images[mask]).mean() > 0.9
+  assert np.abs(attacked - images).max() <= budget.eps + 1e-6
+  assert attacked.min() >= 0 and attacked.max() <= 1
+
+  def objective(maps):
+    return maps[cases.target] - maps[cases.source].reshape(5, 2).mean(1)
+
+  clean = objective(record["clean_similarity_map"])
+  assert (objective(record["attacked_similarity_map"]) > clean).all()
+  gain = objective(record["attacked_similarity_map"]) - clean
+  assert gain.mean() > 3 * np.abs(objective(record["control_similarity_map"]) - clean).mean()
+
+
+def test_records_are_of_the_images_they_name(tiny, cases):
+  model, variables = tiny
+  budget = Budget(num_steps=2)
+  record = hos.attack(model, variables, cases, budget, RULES["paper"], seed=0, batch_size=5)
+  seen = hos.look(model, variables, cases.images, batch_size=2)
+  own = [seen["similarity_map"][i, ..., p] for i, p in enumerate(cases.prototype)]
+  np.testing.assert_allclose(record["clean_similarity_map"], own, atol=1e-4)
+  np.testing.assert_allclose(record["clean_logits"], seen["logits"], atol=1e-4)
+  np.testing.assert_allclose(seen["activations"], seen["similarity_map"].max((1, 2)), atol=1e-6)
+  after = hos.look(
+    model, variables, dataclasses.replace(cases.images, image=record["attacked"]), batch_size=5
+  )
+  np.testing.assert_allclose(record["attacked_logits"], after["logits"], atol=1e-4)
+
+
+def test_an_image_is_attacked_the_same_in_any_batch(tiny, cases):
+  model, variables = tiny
+  run = lambda size, seed=0: hos.attack(  # noqa: E731
+    model, variables, cases, Budget(num_steps=2), RULES["paper"], seed=seed, batch_size=size
+  )["attacked"]
+  whole, pairs, other = run(5), run(2), run(5, seed=1)
+  # Rounding may turn the sign of a gradient that is next to nothing, not more.
+  assert (np.abs(whole - pairs) > 1e-6).mean() < 1e-3
+  assert (np.abs(whole - other) > 1e-6).mean() > 0.1
+
+
+def test_without_a_random_start_the_seed_does_not_matter(tiny, cases):
+  model, variables = tiny
+  budget = Budget(num_steps=1, random_start=False)
+  first, second = (
+    hos.attack(model, variables, cases, budget, RULES["paper"], seed=seed, batch_size=5)
+    for seed in (0, 1)
+  )
+  assert (first["attacked"] == second["attacked"]).all()
+  change = np.abs(first["attacked"] - first["images"])
+  assert change.max() == pytest.approx(budget.step_size, abs=1e-6)
+
+
+# --- numbers
+
+
+def made_record():
+  """Three images on a 2x2 grid, S the left column and S_noisy the lower right cell."""
+  source, target = cells((0, 0), (1, 0), grid=(2, 2)), cells((1, 1), grid=(2, 2))
+  clean = np.array([[3.0, 1], [2, 0.5]])
+  attacked = [
+    [[1.0, 0], [2, 4]],  # moved, and above the clean maximum
+    [[1.0, 0], [2, 2.5]],  # moved, yet below it
+    [[4.0, 0], [2, 3.5]],  # not moved, though above it
+  ]
+  control = [[[3.0, 1], [2, 3.5]], clean, clean]
+  image = np.full((3, 2, 2, 3), 0.5, np.float32)
+  return {
+    "images": image,
+    "attacked": image + np.float32(0.03) * np.array([1, 0, -1], np.float32)[:, None, None, None],
+    "source": np.stack([source] * 3),
+    "target": np.stack([target] * 3),
+    "prototype": np.array([0, 3, 5]),
+    "clean_similarity_map": np.stack([clean] * 3),
+    "attacked_similarity_map": np.array(attacked),
+    "control_similarity_map": np.array(control),
+    "clean_logits": np.array([[2.0, 1], [2, 1], [1, 2]]),
+    "attacked_logits": np.array([[3.0, 1], [0, 1], [1, 9]]),
+  }
+
+
+def test_summarise_counts_what_it_says():
+  result = hos.summarise(made_record(), ["stomach", "least active", "stomach"])
+  numbers = result["metrics"]
+  counts = {k: v["count"] for k, v in numbers.items() if isinstance(v, dict) and "count" in v}
+  assert counts == {
+    "moved_to_target": 2,
+    "exceeds_clean_maximum": 2,
+    "prediction_kept": 2,
+    "moved_and_prediction_kept": 1,
+    "clean_peak_in_target": 0,
+    "control_moved": 1,
+  }
+  assert all(numbers[name]["total"] == 3 for name in counts)
+  means = {k: v["value"] for k, v in numbers.items() if isinstance(v, dict) and k not in counts}
+  assert means == {
+    "similarity_source_before": pytest.approx(3),
+    "similarity_source_after": pytest.approx((2 + 2 + 4) / 3),
+    "similarity_target_before": pytest.approx(0.5),
+    "similarity_target_after": pytest.approx(10 / 3),
+  }
+  assert numbers["largest_change"] == pytest.approx(0.03, abs=1e-6)
+  by_target = {k: v["moved_to_target"] for k, v in result["by_target"].items()}
+  assert (by_target["stomach"]["count"], by_target["stomach"]["total"]) == (1, 2)
+  assert (by_target["least active"]["count"], by_target["least active"]["total"]) == (1, 1)
+
+
+def test_rows_per_image():
+  images = dataclasses.replace(
+    images_with(BIRD, BIRD, BIRD), label=np.array([0, 1, -1]), image_id=["a", "b", "c"]
+  )
+  record = made_record()
+  cases = hos.Cases(
+    images, record["prototype"], record["source"], record["target"],
+    ["stomach", "least active", "cells"], ["head", "", "tail"], [],
+  )  # fmt: skip
+  rows = hos.per_image(record, cases, ["Auk", "Wren"])
+  assert rows[0] == {
+    "image_id": "a",
+    "prototype": 0,
+    "true_class": "Auk",
+    "predicted_before": "Auk",
+    "predicted_after": "Auk",
+    "target": "stomach",
+    "prototype_sits_on": "head",
+    "moved_to_target": True,
+    "similarity_source_before": 3,
+    "similarity_source_after": 2,
+    "similarity_target_before": 0.5,
+    "similarity_target_after": 4,
+  }
+  assert [row["predicted_after"] for row in rows] == ["Auk", "Wren", "Wren"]
+  assert [row["true_class"] for row in rows] == ["Auk", "Wren", None]
+  assert [row["prototype_sits_on"] for row in rows] == ["head", None, "tail"]
+  assert [row["moved_to_target"] for row in rows] == [True, True, False]
