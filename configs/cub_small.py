@@ -12,17 +12,21 @@ from configs import base
 def get_config():
   config = base.get_config()
   config.data.image_size = 112
-  config.data.copies = 8
+  config.data.copies = 12
   config.model.backbone = "resnet_small"
-  config.model.prototype_depth = 64
+  # With 27 images a class, more prototypes would not all find a patch: those left far from any
+  # cost accuracy in the push.
+  config.model.prototypes_per_class = 3
+  config.model.prototype_depth = 32
   training = config.training
   training.batch_size = 40
-  training.pretrain.epochs = 12
-  training.warm.epochs = 3
-  training.joint.epochs = 8
-  training.joint.learning_rate.features = 3e-4
+  training.pretrain.epochs = 8
+  training.warm.epochs = 2
+  training.warm.learning_rate.prototypes = 1e-2
+  training.joint.epochs = 7
+  training.joint.learning_rate.update({"features": 3e-4, "prototypes": 1e-2})
   training.joint.decay_every = 6
-  training.last_layer.epochs = 6
+  training.last_layer.epochs = 3
   training.last_layer.learning_rate.last_layer = 1e-3
   config.attack.num_images = 60
   return config

@@ -133,11 +133,6 @@ def psum(tree: Any) -> Any:
   return jax.lax.psum(tree, AXIS)
 
 
-def pmean(tree: Any) -> Any:
-  """Inside a mapped function: the mean over all devices."""
-  return jax.lax.pmean(tree, AXIS)
-
-
 def key_array(seed: int, indices: np.ndarray) -> np.ndarray:
   """One raw random key [2] for each index, uint32 [N, 2]: batches and devices do not matter."""
   base = jax.random.key(seed)

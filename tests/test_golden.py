@@ -135,6 +135,7 @@ def test_attacked_similarities(reference):
     assert mean == pytest.approx(float(wanted["attacked_mean_target"]), rel=5e-3)
 
 
+@pytest.mark.parametrize("reference", ["vgg19"], indirect=True)
 def test_attack_along_the_path_of_the_reference(reference):
   """VGG-19's ten steps, each taken from where the reference stood.
 
@@ -144,8 +145,6 @@ def test_attack_along_the_path_of_the_reference(reference):
   step must be the same, and where it ends our network must see what the reference saw.
   """
   wanted = reference.figures
-  if wanted["arch"] != "vgg19":
-    return
   with np.load(GOLDEN / "vgg19_attack_path.npz") as file:
     rises = np.unpackbits(file["rises"]).astype(bool).reshape(file["shape"])
   gradient = jax.jit(jax.grad(lambda x: reference.objective(x)[0].sum()))

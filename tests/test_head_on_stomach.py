@@ -55,7 +55,7 @@ def test_parts_and_groups_by_name():
   assert [PARTS[i] for i in hos.part_indices("left eye")] == ["left eye"]
   assert len(hos.part_indices("head")) == 7
   with pytest.raises(
-    InputError, match="'knee' is not known; parts: back, .* groups: head, stomach"
+    InputError, match=r"'knee' is not known; parts: back, .* groups: head, stomach"
   ):
     hos.part_indices("knee")
 
@@ -138,7 +138,7 @@ def test_cases_take_s_from_the_box_and_skip_what_cannot_be_attacked():
   for source, similarity_map in zip(found.source, maps[[0, 2]]):
     box = regions.high_activation_box(similarity_map, SIZE, SIZE)
     assert (source == regions.box_cells(box, GRID, (SIZE, SIZE))).all()
-  with pytest.raises(InputError, match="none of the 3 images .* throat is not visible"):
+  with pytest.raises(InputError, match=r"none of the 3 images .* throat is not visible"):
     hos.build_cases(images, np.zeros(3, int), maps, Target(part="throat"), RULES["paper"])
 
 

@@ -8,6 +8,7 @@ import pytest
 from jprotop.models.layers import BatchNorm, LayerOptions, conv, max_pool
 
 PLAIN, FAST = LayerOptions(forms="plain"), LayerOptions(forms="fast")
+DEFAULT = LayerOptions()
 
 
 def drawn(*shape, seed=0):
@@ -87,7 +88,7 @@ def test_max_pool_gives_a_tie_to_the_first_and_passes_nan_on():
 # --- batch norm
 
 
-def normed(x, mask=None, *, train=True, options=LayerOptions(), seed=5):
+def normed(x, mask=None, *, train=True, options=DEFAULT, seed=5):
   """Output and updated statistics of a layer whose parameters are drawn."""
   rng = np.random.default_rng(seed)
   draw = lambda: jnp.asarray(rng.uniform(0.5, 2, x.shape[-1]), jnp.float32)  # noqa: E731

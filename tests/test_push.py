@@ -167,7 +167,7 @@ def test_batch_size_and_devices_do_not_matter(tiny, training_set, pushed):
 
 def test_equal_pictures_give_the_prototype_to_the_first(tiny, training_set):
   model, variables = tiny
-  images, label = training_set
+  images, _ = training_set
   twice = np.concatenate([images[:2], images[2:4], images[:2], images[2:4]])
   labels = np.tile([0, 1, 2, 2], 2)
   _, provenance = push.push(

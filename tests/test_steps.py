@@ -30,7 +30,7 @@ def batch_of(count, seed=0):
 
 
 def trained(model, variables, phase, batch, *, rows, num_steps=1, protocol="paper"):
-  """State after some steps on the same batch, padded to `rows`; metrics of the last and the first."""
+  """States and metrics after each of some steps on the same batch, padded to `rows`."""
   optimizer = phases.make_optimizer(phase, 10, TRAINING["weight_decay"])
   axis = parallel.AXIS if protocol == "paper" else None
   network = steps.with_axis(model, axis)
@@ -42,11 +42,12 @@ def trained(model, variables, phase, batch, *, rows, num_steps=1, protocol="pape
   state = steps.TrainState(params, stats, optimizer.init({g: params[g] for g in phase.trained}))
   state = parallel.replicate(jax.tree.map(jnp.copy, state))
   step = steps.make_train_step(loss, phase, optimizer)
-  history = []
+  states, history = [], []
   for _ in range(num_steps):
     state, metrics = step(state, parallel.shard(parallel.pad(batch, rows)))
-    history.append(metrics)
-  return jax.device_get((state, history[-1], history[0]))
+    states.append(jax.device_get(state))
+    history.append(jax.device_get(metrics))
+  return states, history
 
 
 def changed(before, after):
@@ -61,13 +62,16 @@ def changed(before, after):
 # --- devices and padding
 
 
-def test_two_devices_and_padding_give_the_step_of_one(tiny):
-  """Five images: three on the first device, two and a row of padding on the second."""
-  model, variables = tiny
-  run = functools.partial(trained, model, variables, plan()["joint"], batch_of(5))
-  state, metrics, _ = run(rows=6)
+@pytest.fixture(scope="module")
+def joint(tiny):
+  """Twenty joint steps on five images: three on the first device, two and padding on the second."""
+  return trained(*tiny, plan()["joint"], batch_of(5), rows=6, num_steps=20)
+
+
+def test_two_devices_and_padding_give_the_step_of_one(tiny, joint):
+  (state, *_), (metrics, *_) = joint
   with one_device():
-    wanted, wanted_metrics, _ = run(rows=5)
+    (wanted,), (wanted_metrics,) = trained(*tiny, plan()["joint"], batch_of(5), rows=5)
   assert metrics["count"] == wanted_metrics["count"] == 5
   for name, value in wanted_metrics.items():
     assert metrics[name] == pytest.approx(float(value), rel=1e-4), name
@@ -90,16 +94,16 @@ def test_a_device_with_padding_alone_has_no_say_in_the_statistics_of_authors(tin
   model, variables = tiny
   phase = plan("authors")["warm"]
   run = functools.partial(trained, model, variables, phase, batch_of(2), protocol="authors")
-  state, *_ = run(rows=4)
+  (state,), _ = run(rows=4)
   with one_device():
-    wanted, *_ = run(rows=2)
+    (wanted,), _ = run(rows=2)
   compare = functools.partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-6)
   jax.tree.map(compare, state.batch_stats, wanted.batch_stats)
 
 
 def test_the_loss_is_the_weighted_sum_of_its_parts(tiny):
   model, variables = tiny
-  _, metrics, _ = trained(model, variables, plan()["last_layer"], batch_of(4), rows=4)
+  _, (metrics,) = trained(model, variables, plan()["last_layer"], batch_of(4), rows=4)
   parts = metrics["cross_entropy"] + 0.8 * metrics["cluster_cost"]
   parts -= 0.08 * metrics["separation_cost"]
   parts += 4 * 1e-4 * 0.5 * 12  # four images; 6 prototypes x 2 other classes at -0.5
@@ -121,7 +125,7 @@ def test_the_loss_is_the_weighted_sum_of_its_parts(tiny):
 def test_a_phase_trains_its_groups_only(tiny, name, protocol, groups, statistics):
   model, variables = tiny
   phase = plan(protocol)[name]
-  state, *_ = trained(model, variables, phase, batch_of(4), rows=4, protocol=protocol)
+  (state,), _ = trained(model, variables, phase, batch_of(4), rows=4, protocol=protocol)
   assert changed(variables["params"], state.params) == groups
   assert bool(changed(variables["batch_stats"], state.batch_stats)) == statistics
 
@@ -132,19 +136,18 @@ def test_the_plain_classifier_trains_the_backbone_and_its_head(tiny):
   head = {"kernel": jnp.zeros((128, 3)), "bias": jnp.zeros(3)}
   variables = {**variables, "params": {**variables["params"], "classifier": head}}
   phase = plan()["pretrain"]
-  state, last, first = trained(classifier, variables, phase, batch_of(6), rows=6, num_steps=8)
-  assert changed(variables["params"], state.params) == {"features", "classifier"}
-  assert first["loss"] == pytest.approx(6 * np.log(3), rel=1e-5)  # no idea at the start
-  assert last["loss"] < 0.8 * first["loss"]
+  states, metrics = trained(classifier, variables, phase, batch_of(6), rows=6, num_steps=8)
+  assert changed(variables["params"], states[-1].params) == {"features", "classifier"}
+  assert metrics[0]["loss"] == pytest.approx(6 * np.log(3), rel=1e-5)  # no idea at the start
+  assert metrics[-1]["loss"] < 0.8 * metrics[0]["loss"]
 
 
-def test_joint_steps_lower_the_loss_and_move_the_statistics(tiny):
-  model, variables = tiny
-  phase = plan()["joint"]
-  state, last, first = trained(model, variables, phase, batch_of(6), rows=6, num_steps=20)
-  assert last["loss"] < 0.8 * first["loss"]
-  assert changed(variables["params"], state.params) == {"features", "add_on", "prototypes"}
-  assert changed(variables["batch_stats"], state.batch_stats)
+def test_joint_steps_lower_the_loss_and_move_the_statistics(tiny, joint):
+  _, variables = tiny
+  states, metrics = joint
+  assert metrics[-1]["loss"] < 0.8 * metrics[0]["loss"]
+  assert changed(variables["params"], states[-1].params) == {"features", "add_on", "prototypes"}
+  assert changed(variables["batch_stats"], states[-1].batch_stats)
 
 
 def test_the_order_of_phases_and_their_rates_are_the_papers():
