@@ -5,7 +5,11 @@
   python -m experiments.head_on_stomach --workdir=runs/demo --images=bird.jpg --target_cells=1,1:2,2
 
 Without --images it attacks test images that the network classifies correctly, drawn from --seed.
-It writes figures, results.json and attack.npz into the run's folder.
+It writes figures, results.json and attack.npz into the run's folder. attack.npz holds, for each
+of N images: images and attacked [N, S, S, 3]; mask [N, S, S], the pixels of S_noisy; source and
+target [N, h, w], the cells S and S_noisy; prototype and image_id [N]; and for each of clean,
+attacked and control (random noise of the same size) NAME_similarity_map [N, h, w] and NAME_logits
+[N, C].
 """
 
 import pathlib

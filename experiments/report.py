@@ -11,7 +11,7 @@ from jprotop import metrics, regions
 from jprotop.data.batches import to_float
 from jprotop.data.dataset import Dataset
 from jprotop.evaluation import results
-from jprotop.figures import canvas, curves, panels
+from jprotop.figures import canvas, curves, panels, tables
 from jprotop.figures.run_report import write_run_report
 from jprotop.training import loop
 
@@ -44,6 +44,12 @@ def write_report(workdir: pathlib.Path, dataset: Dataset | None = None) -> pathl
       canvas.save(page, workdir / f"figures/gallery_{number:03d}.png")
   push = push_numbers(history)
   sections = {"push": push} if push else {}
+  if push:
+    print(
+      f"Push: {push['distinct']} different patches for {push['num_prototypes']} prototypes; test "
+      f"accuracy {tables.format_share(push['accuracy_before'])} before, "
+      f"{tables.format_share(push['accuracy_after'])} after"
+    )
   return write_run_report(workdir, results.update_results(workdir, info["config"], **sections))
 
 

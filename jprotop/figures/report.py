@@ -117,10 +117,13 @@ def number_tables(results: Mapping[str, Any]) -> list[dict[str, Any]]:
     for name, metric in values.items()
     if _is_number(metric)
   }
+  attack = results.get("head_on_stomach", {})
+  moved_by_target = {
+    f"Moved to S_noisy, chosen as: {target}": values["moved_to_target"]
+    for target, values in attack.get("by_target", {}).items()
+  }
   groups = {
-    "Head on Stomach": _meanings(
-      results.get("head_on_stomach", {}).get("metrics", {}), HEAD_ON_STOMACH
-    ),
+    "Head on Stomach": _meanings(attack.get("metrics", {}), HEAD_ON_STOMACH) | moved_by_target,
     "Classification": evaluate,
     "Push": _meanings(results.get("push", {}), PUSH),
   }
