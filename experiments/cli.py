@@ -1,5 +1,6 @@
 """What every command shares: flags, quiet logs, and errors that a user can act on."""
 
+import difflib
 import logging
 import os
 import pathlib
@@ -8,7 +9,10 @@ from collections.abc import Callable
 
 from absl import app, flags
 from absl import logging as absl_logging
+from flax.traverse_util import flatten_dict
+from ml_collections import config_flags
 
+from configs import base
 from jprotop.errors import InputError
 
 WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run.")
@@ -30,14 +34,27 @@ def run(main: Callable[[], None]) -> None:
     except InputError as error:
       _fail(str(error), 1)
     except OSError as error:
-      # A full or unwritable disk, somewhere inside a library.
-      _fail(f"{error}; free some space or choose another place, and run the command again", 1)
+      # A full or unwritable disk, or a file that went away, somewhere inside a library.
+      _fail(f"{error}; mend that, or choose another place, and run the command again", 1)
     except KeyboardInterrupt:
       _fail("interrupted; the same command goes on from the last checkpoint", 130)
 
   # absl's --help lists the flags of the command's own file; --workdir belongs to all of them.
   flags.FLAGS.register_key_flag_for_module(sys.argv[0], flags.FLAGS["workdir"])
   app.run(guarded, flags_parser=_parse_flags)
+
+
+def define_config() -> None:
+  """Adds --config; called by the commands that train."""
+  config_flags.DEFINE_config_file("config", None, "Config file, such as configs/demo.py.")
+  flags.FLAGS.register_key_flag_for_module(sys.argv[0], flags.FLAGS["config"])
+
+
+def config() -> dict:
+  """The --config given, as plain values."""
+  if flags.FLAGS.config is None:
+    raise InputError("--config is missing; name a config file, as in --config=configs/demo.py")
+  return flags.FLAGS.config.to_dict()
 
 
 def workdir(*, must_exist: bool = False) -> pathlib.Path:
@@ -57,13 +74,22 @@ def _parse_flags(argv: list[str]) -> list[str]:
   """absl's parser, with a plain message where a config file or key does not exist."""
   try:
     return app.parse_flags_with_usage(argv)
-  except (AttributeError, KeyError) as error:
-    # ml_collections names the nearest valid key on the second line.
-    message = str(error.args[0]).strip("'\"").replace("\\'", "'").replace("\\n", "\n")
-    wrong, _, hint = message.partition("\n")
-    _fail(f"unknown config key {wrong}. {hint}\nconfigs/base.py lists all keys", 1)
+  except (AttributeError, KeyError):
+    _fail(_unknown_keys(argv), 1)
   except OSError as error:
     _fail(f"the config file cannot be read: {error}", 1)
+
+
+def _unknown_keys(argv: list[str]) -> str:
+  """Names every --config.KEY that there is not, and the nearest one that there is."""
+  known = list(flatten_dict(base.get_config().to_dict(), sep="."))
+  given = [a.lstrip("-").partition("=")[0] for a in argv if a.lstrip("-").startswith("config.")]
+  wrong = [key for key in (g.removeprefix("config.") for g in given) if key not in known]
+  lines = [
+    f"unknown config key {key}; the nearest is {difflib.get_close_matches(key, known, 1, 0)[0]}"
+    for key in wrong
+  ]
+  return "\n".join([*lines, "configs/base.py lists all keys"])
 
 
 def _fail(message: str, status: int) -> None:

@@ -1,4 +1,4 @@
-"""Downloads CUB-200-2011 (1.2 GB) from its official page and checks its hash.
+"""Downloads CUB-200-2011 (1.2 GB) from its official page, unless it is there; checks its hash.
 
   python -m experiments.download_cub --dir=data
 

@@ -14,13 +14,11 @@ from jprotop.evaluation import accuracy, results
 from jprotop.figures import canvas, curves, tables
 from jprotop.training import loop
 
-_SPLIT = flags.DEFINE_enum("split", "test", ["train", "validation", "test"], "Which images.")
-
 
 def evaluate(workdir: pathlib.Path, dataset: Dataset | None = None, split_name: str = "test"):
   """Writes evaluate.SPLIT into results.json, and the confusion matrix as a figure."""
   model, variables, info = jprotop.load(str(workdir))
-  dataset = dataset or loop.open_dataset(info["config"])
+  dataset = loop.dataset_of(info, dataset)
   split = dataset.split(split_name)
   size = info["config"]["training"]["evaluation_batch_size"]
   scores = accuracy.predict(model, variables, split, batch_size=size)
@@ -29,9 +27,11 @@ def evaluate(workdir: pathlib.Path, dataset: Dataset | None = None, split_name: 
     "accuracy": accuracy.accuracy(scores, split.label),
     "confusion": matrix.tolist(),
     "class_names": dataset.class_names,
+    "finished_training": info["finished"],
   }
   before = results.read_results(workdir).get("evaluate", {})
-  results.update_results(workdir, info["config"], evaluate={**before, split_name: numbers})
+  sections = {"evaluate": {**before, split_name: numbers}}
+  results.update_results(workdir, info["config"], "evaluate", **sections)
   canvas.save(
     curves.confusion(matrix, dataset.class_names), workdir / f"figures/confusion_{split_name}.png"
   )
@@ -39,8 +39,9 @@ def evaluate(workdir: pathlib.Path, dataset: Dataset | None = None, split_name: 
 
 
 def main() -> None:
-  evaluate(cli.workdir(must_exist=True), split_name=_SPLIT.value)
+  evaluate(cli.workdir(must_exist=True), split_name=flags.FLAGS.split)
 
 
 if __name__ == "__main__":
+  flags.DEFINE_enum("split", "test", ["train", "validation", "test"], "Which images.")
   cli.run(main)

@@ -12,6 +12,7 @@ attacked and control (random noise of the same size) NAME_similarity_map [N, h, 
 [N, C].
 """
 
+import dataclasses
 import pathlib
 
 import numpy as np
@@ -32,23 +33,30 @@ from jprotop.training import loop
 
 _NUM_FIGURES = 6
 
-_IMAGES = flags.DEFINE_string(
-  "images", None, "Test-set indices (3,17), image files, a folder, or a float32 .npy [N, S, S, 3]."
-)
-_NUM_IMAGES = flags.DEFINE_integer("num_images", None, "How many images, where it chooses them.")
-_PROTOTYPE = flags.DEFINE_integer(
-  "prototype", None, "Prototype to move; default: the most activated of the predicted class."
-)
-_TARGET_CELLS = flags.DEFINE_string(
-  "target_cells", None, "S_noisy as first and last cell, inclusive: row,column:row,column."
-)
-_TARGET_PART = flags.DEFINE_string("target_part", None, "S_noisy as a part or group: belly, tail.")
-_EPS = flags.DEFINE_float("eps", None, "Largest change of a pixel value, in [0, 1]; paper: 8/255.")
-_STEP_SIZE = flags.DEFINE_float("step_size", None, "Step in units of [0, 1]; paper: 2/255.")
-_NUM_STEPS = flags.DEFINE_integer("num_steps", None, "Gradient steps; paper: 40.")
-_RANDOM_START = flags.DEFINE_boolean("random_start", True, "Start from noise U(-eps, eps).")
-_SEED = flags.DEFINE_integer("seed", 0, "Of the choice of images and of the noise.")
-_PROTOCOL = flags.DEFINE_enum("protocol", None, list(experiment.RULES), "Default: the run's own.")
+
+def define_flags() -> None:
+  """The command's own flags; not at import, for other commands import this file."""
+  flags.DEFINE_string(
+    "images",
+    None,
+    "Test-set indices (3,17), image files or a folder (used whole: crop them as the network's "
+    "training images were), or a float32 .npy [N, S, S, 3] in [0, 1].",
+  )
+  flags.DEFINE_integer("num_images", None, "How many images, where it chooses them.", lower_bound=1)
+  flags.DEFINE_integer(
+    "prototype", None, "Prototype to move; default: the most activated of the predicted class."
+  )
+  flags.DEFINE_string(
+    "target_cells", None, "S_noisy as first and last cell, inclusive: row,column:row,column."
+  )
+  flags.DEFINE_string("target_part", None, "S_noisy as a part or group: belly, tail, head.")
+  flags.DEFINE_float("eps", None, "Largest change of a pixel value, in [0, 1]; paper: 8/255.")
+  flags.DEFINE_float("step_size", None, "Step in units of [0, 1]; paper: 2/255.")
+  flags.DEFINE_integer("num_steps", None, "Gradient steps; paper: 40.")
+  flags.DEFINE_boolean("random_start", True, "Start from noise U(-eps, eps).")
+  flags.DEFINE_integer("seed", 0, "Of the choice of images and of the noise.", lower_bound=0)
+  flags.DEFINE_enum("protocol", None, list(experiment.RULES), "Default: the run's own.")
+  flags.DEFINE_string("out", None, "Folder for what it writes; default: the run's own.")
 
 
 def parse_cells(text: str) -> tuple[tuple[int, int], tuple[int, int]]:
@@ -63,9 +71,12 @@ def parse_cells(text: str) -> tuple[tuple[int, int], tuple[int, int]]:
   return first, last
 
 
-def correct_images(model, variables, dataset: Dataset, count: int, seed: int) -> np.ndarray:
+def correct_images(
+  model, variables, dataset: Dataset, config: dict, count: int, seed: int
+) -> np.ndarray:
   """Indices of `count` correctly classified test images, drawn from a seed, in order."""
-  scores = accuracy.predict(model, variables, dataset.test)
+  size = config["training"]["evaluation_batch_size"]
+  scores = accuracy.predict(model, variables, dataset.test, batch_size=size)
   correct = np.flatnonzero(scores.argmax(axis=1) == dataset.test.label)
   if not correct.size:
     raise InputError("this network classifies no test image correctly; train it for longer")
@@ -83,9 +94,13 @@ def attack_run(
   protocol: str | None = None,
   seed: int = 0,
   random_start: bool = True,
+  out: str | None = None,
   **budget: float | int,
 ) -> dict:
-  """Attacks images with a run's network and writes what came of it; returns the numbers."""
+  """Attacks images with a run's network and writes what came of it; returns the numbers.
+
+  Arguments are the command's flags; `out` is where results go, by default the run's folder.
+  """
   model, variables, info = jprotop.load(str(workdir))
   config, classes = info["config"], info["class_names"]
   settings = config["attack"]
@@ -94,18 +109,18 @@ def attack_run(
   budget = {name: budget.get(name, settings[name]) for name in ("eps", "step_size", "num_steps")}
   protocol = protocol or config["protocol"]
   rules = experiment.RULES[protocol]
-  dataset = dataset or loop.open_dataset(config)
+  dataset, target = loop.dataset_of(info, dataset), target or experiment.Target()
   if images is None:
     count = num_images if num_images is not None else settings["num_images"]
     chosen = own_images.from_split(
-      dataset.test, correct_images(model, variables, dataset, count, seed)
+      dataset.test, correct_images(model, variables, dataset, config, count, seed)
     )
   else:
     chosen = own_images.from_argument(images, dataset.test)
   seen = experiment.look(model, variables, chosen, settings["batch_size"])
   prototypes = experiment.choose_prototypes(model, seen["logits"], seen["activations"], prototype)
   maps = seen["similarity_map"][np.arange(len(chosen)), ..., prototypes]
-  cases = experiment.build_cases(chosen, prototypes, maps, target or experiment.Target(), rules)
+  cases = experiment.build_cases(chosen, prototypes, maps, target, rules)
   record = experiment.attack(
     model,
     variables,
@@ -116,6 +131,7 @@ def attack_run(
     batch_size=settings["batch_size"],
   )
   numbers = {
+    "request": {"images": images, "prototype": prototype, **dataclasses.asdict(target)},
     "num_images": len(cases.images),
     "not_attacked": cases.skipped,
     "unreadable": chosen.unreadable,
@@ -126,29 +142,30 @@ def attack_run(
     **experiment.summarise(record, cases.rule),
     "images": experiment.per_image(record, cases, classes),
   }
-  with atomic_path(workdir / "attack.npz") as temporary:
+  place = pathlib.Path(out) if out else workdir
+  with atomic_path(place / "attack.npz") as temporary:
     np.savez(temporary, image_id=np.array(cases.images.image_id), **record)
-  _write_figures(workdir, model, dataset, info, cases, record)
-  results.update_results(workdir, config, head_on_stomach=numbers)
-  _print_summary(workdir, numbers)
+  _write_figures(place, model, dataset, info, cases, record)
+  results.update_results(place, config, "head_on_stomach", head_on_stomach=numbers)
+  _print_summary(place, numbers)
   return numbers
 
 
-def _write_figures(workdir, model, dataset, info, cases, record) -> None:
-  for old in (workdir / "figures").glob("head_on_stomach_*.png"):
-    old.unlink()
+def _write_figures(place: pathlib.Path, model, dataset, info, cases, record) -> None:
   # First those that the paper is about, from head to stomach; then in order.
   order = sorted(range(len(cases.rule)), key=lambda i: cases.rule[i] != "stomach")
   for number, i in enumerate(order[:_NUM_FIGURES]):
     figure = panels.head_on_stomach(_example(model, dataset, info, cases, record, i))
-    canvas.save(figure, workdir / f"figures/head_on_stomach_{number}.png")
+    canvas.save(figure, place / f"figures/head_on_stomach_{number}.png")
+  for number in range(len(order), _NUM_FIGURES):  # of an earlier attack on more images
+    (place / f"figures/head_on_stomach_{number}.png").unlink(missing_ok=True)
   clean, attacked = record["clean_similarity_map"], record["attacked_similarity_map"]
   before, after = (
     {place: experiment.highest(maps, record[place]) for place in ("source", "target")}
     for maps in (clean, attacked)
   )
   figure = curves.similarity_shift(before, after, clean_maximum=clean.max((1, 2)))
-  canvas.save(figure, workdir / "figures/similarity_shift.png")
+  canvas.save(figure, place / "figures/similarity_shift.png")
 
 
 def _example(model, dataset, info, cases, record, i: int) -> panels.HeadOnStomachExample:
@@ -177,13 +194,13 @@ def _example(model, dataset, info, cases, record, i: int) -> panels.HeadOnStomac
   )
 
 
-def _print_summary(workdir: pathlib.Path, numbers: dict) -> None:
+def _print_summary(place: pathlib.Path, numbers: dict) -> None:
   metrics = numbers["metrics"]
   print(f"Head on Stomach, {numbers['num_images']} images, eps {numbers['eps'] * 255:.3g}/255:")
   for name, text in (
     ("moved_to_target", "prototype now found in S_noisy"),
     ("control_moved", "  after random noise of the same size"),
-    ("exceeds_clean_maximum", "scores there above its clean maximum"),
+    ("exceeds_clean_maximum", "scores in S_noisy above its clean maximum"),
     ("prediction_kept", "predicted class kept"),
   ):
     print(f"  {text:<42} {tables.format_share(metrics[name])}")
@@ -191,29 +208,32 @@ def _print_summary(workdir: pathlib.Path, numbers: dict) -> None:
     print(f"  not attacked: {message}")
   for message in numbers["unreadable"]:
     print(f"  not read: {message}")
-  print(f"  figures in {workdir}/figures, arrays in {workdir}/attack.npz")
+  shared = sum(row["cells_in_source_and_target"] > 0 for row in numbers["images"])
+  if shared:
+    print(f"  on {shared} images S_noisy and S share cells: being found there is no surprise")
+  print(f"  figures in {place}/figures, arrays in {place}/attack.npz")
 
 
 def main() -> None:
-  if _TARGET_CELLS.value and _TARGET_PART.value:
+  given = flags.FLAGS
+  if given.target_cells and given.target_part:
     raise InputError("--target_cells and --target_part exclude each other; give one")
-  target = experiment.Target(
-    cells=parse_cells(_TARGET_CELLS.value) if _TARGET_CELLS.value else None,
-    part=_TARGET_PART.value,
-  )
-  given = {"eps": _EPS.value, "step_size": _STEP_SIZE.value, "num_steps": _NUM_STEPS.value}
+  cells = parse_cells(given.target_cells) if given.target_cells else None
+  budget = {name: given[name].value for name in ("eps", "step_size", "num_steps")}
   attack_run(
     cli.workdir(must_exist=True),
-    images=_IMAGES.value,
-    num_images=_NUM_IMAGES.value,
-    prototype=_PROTOTYPE.value,
-    target=target,
-    protocol=_PROTOCOL.value,
-    seed=_SEED.value,
-    random_start=_RANDOM_START.value,
-    **{name: value for name, value in given.items() if value is not None},
+    images=given.images,
+    num_images=given.num_images,
+    prototype=given.prototype,
+    target=experiment.Target(cells=cells, part=given.target_part),
+    protocol=given.protocol,
+    seed=given.seed,
+    random_start=given.random_start,
+    out=given.out,
+    **{name: value for name, value in budget.items() if value is not None},
   )
 
 
 if __name__ == "__main__":
+  define_flags()
   cli.run(main)

@@ -35,8 +35,8 @@ def push_numbers(history: list[dict]) -> dict | None:
 def write_report(workdir: pathlib.Path, dataset: Dataset | None = None) -> pathlib.Path:
   """Draws the curves and the gallery, and writes report.html."""
   model, _, info = jprotop.load(str(workdir))
-  dataset = dataset or loop.open_dataset(info["config"])
-  history = loop.read_history(str(workdir))
+  dataset = loop.dataset_of(info, dataset)
+  history = loop.read_history(str(workdir), info)
   canvas.save(curves.training_curves(history), workdir / "figures/training_curves.png")
   if info["provenance"] is not None:
     pages = panels.prototype_gallery(_prototypes(model, dataset, info))
@@ -50,7 +50,8 @@ def write_report(workdir: pathlib.Path, dataset: Dataset | None = None) -> pathl
       f"accuracy {tables.format_share(push['accuracy_before'])} before, "
       f"{tables.format_share(push['accuracy_after'])} after"
     )
-  return write_run_report(workdir, results.update_results(workdir, info["config"], **sections))
+  numbers = results.update_results(workdir, info["config"], "report", **sections)
+  return write_run_report(workdir, numbers)
 
 
 def _prototypes(model, dataset: Dataset, info: dict):

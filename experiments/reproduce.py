@@ -5,17 +5,18 @@
 Run again, it continues: a finished training is not repeated.
 """
 
-from experiments import cli, evaluate, head_on_stomach, report, train
+from experiments import cli, evaluate, head_on_stomach, report
 from jprotop.training import loop
 
 
 def main() -> None:
   workdir = cli.workdir()
-  dataset = loop.train(train.config_dict(), str(workdir))
+  dataset = loop.train(cli.config(), str(workdir))
   evaluate.evaluate(workdir, dataset)
   head_on_stomach.attack_run(workdir, dataset)
   print(f"Report: {report.write_report(workdir, dataset).resolve()}")
 
 
 if __name__ == "__main__":
+  cli.define_config()
   cli.run(main)

@@ -5,6 +5,7 @@ import json
 import os
 import pathlib
 import shutil
+import time
 import uuid
 from collections.abc import Iterator
 from typing import Any
@@ -37,6 +38,15 @@ def atomic_path(path: str | os.PathLike) -> Iterator[pathlib.Path]:
       shutil.rmtree(temporary, ignore_errors=True)
     with contextlib.suppress(OSError):  # Mostly it is gone; what cannot be removed is no new error.
       temporary.unlink()
+
+
+def remove_orphans(path: str | os.PathLike, *, seconds: float = 3600) -> None:
+  """Removes temporary files for `path` unchanged for so long: a killed program left them there."""
+  path = pathlib.Path(path)
+  for orphan in path.parent.glob(f".{path.stem}-????????{path.suffix}"):
+    with contextlib.suppress(OSError):  # Another program may be faster.
+      if orphan.stat().st_mtime < time.time() - seconds:
+        orphan.unlink()
 
 
 def write_json(path: str | os.PathLike, value: Any) -> None:

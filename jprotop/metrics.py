@@ -1,24 +1,8 @@
-"""Statistics: mergeable means, and the 95% intervals that every reported number carries."""
+"""Shares and means with the 95% interval that every reported number carries."""
 
-import dataclasses
 from statistics import NormalDist
 
 import numpy as np
-
-
-@dataclasses.dataclass(frozen=True)
-class Mean:
-  """A mean that is (total, count) until the very end, so that batches and devices merge exactly."""
-
-  total: float = 0.0
-  count: float = 0.0
-
-  def __add__(self, other: "Mean") -> "Mean":
-    return Mean(self.total + other.total, self.count + other.count)
-
-  @property
-  def value(self) -> float:
-    return self.total / self.count if self.count else float("nan")
 
 
 def wilson_interval(count: int, total: int, confidence: float = 0.95) -> tuple[float, float]:

@@ -111,7 +111,7 @@ def map_examples(
   Yields:
     The function's outputs for each batch, as host arrays [n, ...] without the padding.
   """
-  mapped = _per_example(function, static)
+  mapped, shared = _per_example(function, static), replicate(shared)
   for batch in batches:
     count = len(next(iter(batch.values())))
     outputs = unshard(mapped(shared, shard(pad(batch, size))))

@@ -155,7 +155,7 @@ def search(
   found = nothing_found(
     len(model.prototype_class), grid_of(model, image_size), model.prototype_depth
   )
-  step, found = _search_step(model), parallel.replicate(found)
+  step, (variables, found) = _search_step(model), parallel.replicate((variables, found))
   for batch in batches:
     found = step(variables, parallel.shard(parallel.pad(batch, batch_size)), found)
   return jax.device_get(found)

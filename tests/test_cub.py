@@ -3,6 +3,7 @@
 import hashlib
 import http.server
 import io
+import re
 import shutil
 import socket
 import tarfile
@@ -306,11 +307,20 @@ CONTENT = bytes(range(256)) * 20
 MD5 = hashlib.md5(CONTENT).hexdigest()
 
 
-def test_a_good_download(server, tmp_path):
+def test_a_good_download(server, tmp_path, capsys):
   path = cub.download(tmp_path / "new", url=f"{server}/good", md5=MD5)
   assert path == tmp_path / "new" / "CUB_200_2011.tgz"
   assert path.read_bytes() == CONTENT
   assert list(miniature.tree(tmp_path)) == ["new/CUB_200_2011.tgz"]
+  assert re.search(r"downloading: 100%.*5\.12k/5\.12k", capsys.readouterr().err)
+
+
+def test_a_complete_archive_is_not_fetched_again(server, tmp_path):
+  path = cub.download(tmp_path, url=f"{server}/good", md5=MD5)
+  assert cub.download(tmp_path, url=f"{server}/absent", md5=MD5) == path
+  path.write_bytes(CONTENT[:-1])
+  cub.download(tmp_path, url=f"{server}/good", md5=MD5)
+  assert path.read_bytes() == CONTENT
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,7 @@
 """Data sets as the rest sees them: prepared once, split by seed, pictures by pure functions."""
 
+import inspect
+import logging
 import os
 import subprocess
 import sys
@@ -90,6 +92,24 @@ def test_a_changed_picture_is_seen(root, tmp_path):
   np.testing.assert_array_equal(after.pixels[unchanged], old[unchanged])
 
 
+def test_preparing_is_said_once(root, tmp_path, caplog):
+  with caplog.at_level(logging.INFO, logger="jprotop"):
+    load(root, tmp_path)
+    load(root, tmp_path)
+  assert [r.getMessage().split(" in ")[0] for r in caplog.records if r.name == "jprotop"] == [
+    "preparing cub (once)"
+  ]
+
+
+def test_other_code_of_decode_is_another_data_set(root, tmp_path, monkeypatch):
+  """The boxes that are stored come from it."""
+  before = load(root, tmp_path).train.key
+  source = inspect.getsource
+  changed = lambda module: source(module) + ("# changed" if module is decode else "")  # noqa: E731
+  monkeypatch.setattr(inspect, "getsource", changed)
+  assert load(root, tmp_path).train.key != before
+
+
 def test_toybirds_of_other_settings_are_another_data_set(tmp_path):
   def toy(**changes):
     fields = {**TOY, **changes}
@@ -97,7 +117,7 @@ def test_toybirds_of_other_settings_are_another_data_set(tmp_path):
 
   base = toy().train
   assert len(base) == 6
-  assert base.has_parts
+  assert base.parts[..., 2].any()
   assert toy().train.key == base.key
   assert toy(seed=1).train.key != base.key
   assert not np.array_equal(toy(seed=1).train.pixels, base.pixels)

@@ -11,6 +11,7 @@ from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
+from jprotop import similarity
 from jprotop.errors import InputError
 from jprotop.figures import canvas, curves, drawing, panels, report, tables
 from jprotop.regions import Box
@@ -191,6 +192,25 @@ def test_the_gallery_shows_every_prototype_once_and_turns_pages():
   text = "\n".join(map(_texts, figures))
   assert all(f"prototype {i}\nimage {i}" in text for i in range(10))
   assert list(panels.prototype_gallery([])) == []
+  by_count = panels.prototype_gallery(prototypes, max_prototypes=7)
+  assert [len(figure.axes) for figure in by_count] == [12, 8]
+
+
+def test_the_gallery_holds_one_page_at_a_time():
+  image, read = np.zeros((8, 8, 3), np.float32), []
+
+  def prototypes():
+    for i in range(40):
+      read.append(i)
+      yield panels.Prototype(
+        prototype_id=i, prototype_class=f"c{i // 2}", source_image=image,
+        source_box=Box(0, 4, 4, 8), image_id=i,
+      )  # fmt: skip
+
+  pages = panels.prototype_gallery(prototypes(), max_classes=2)
+  assert not read
+  next(pages)
+  assert len(read) <= 4 + 2 + 1, "a page, the class that did not fit, and where that ends"
 
 
 def _history() -> list[dict]:
@@ -246,8 +266,8 @@ def test_save_is_small_and_atomic(tmp_path, monkeypatch):
     raise OSError("disk full")
 
   monkeypatch.setattr(os, "replace", fail)
-  with pytest.raises(OSError, match="disk full"):
-    canvas.write_atomically(path, b"half")
+  with pytest.raises(InputError, match=r"cannot write .*a\.png: disk full"):
+    canvas.save(figure, path, max_bytes=30_000)
   assert path.read_bytes() == before
   assert os.listdir(path.parent) == ["a.png"]
 
@@ -308,6 +328,30 @@ def test_the_report_gives_every_number_with_its_count(tmp_path):
   for words in ("95.0% (19/20; 95% CI 76.4-99.1%)", "2.61 (n = 20; 95% CI 2.10 to 3.02)", "9.21"):
     assert words in page
   assert page.count("<details") == 3 and 'alt="&#34;' in page
+
+
+@pytest.mark.parametrize(
+  ("config", "said", "unsaid"),
+  [
+    ({}, "equal patches is 9.21", "minus their distance"),
+    ({"model": {"similarity": "log"}}, "equal patches is 9.21", "minus their distance"),
+    ({"model": {"similarity": "linear"}}, "minus their distance", "9.21"),
+  ],
+)
+def test_the_report_explains_the_similarity_of_the_run(config, said, unsaid, tmp_path):
+  results = {"config": config}
+  page = report.write_report(tmp_path / "r.html", results=results, figures=[]).read_text("utf-8")
+  assert said in page and unsaid not in page
+  assert report.SIMILARITY.keys() == similarity.SIMILARITIES.keys()
+  np.testing.assert_allclose(report.MAX_LOG_SIMILARITY, -np.log(similarity.EPSILON))
+
+
+def test_a_higher_score_is_counted_over_all_attacked_images():
+  """Not over those on which the prototype moved."""
+  results = {"head_on_stomach": {"metrics": {"exceeds_clean_maximum": SHARE}}}
+  ((name, _),) = report.number_tables(results)[0]["rows"]
+  assert name.startswith("Attacked images on which")
+  assert "(19/20; 95% CI 76.4-99.1%) of the attacked images" in report.summary(results)
 
 
 def test_an_empty_run_still_makes_a_report(tmp_path):

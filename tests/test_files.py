@@ -68,6 +68,6 @@ def test_json_comes_back_and_nan_does_not_go_in(tmp_path):
   write_json(path, value)
   assert json.loads(path.read_text()) == value
   assert path.read_text().endswith("\n")
-  with pytest.raises(ValueError, match="not JSON compliant"):
+  with pytest.raises(InputError, match="not finite"):
     write_json(path, {"bad": float("nan")})
   assert json.loads(path.read_text()) == value

@@ -33,7 +33,7 @@ def test_classes_labels_and_names_are_sorted(root, tmp_path):
     "test/bee/bee_0.jpg",
   ]
   assert dataset.test.label.tolist() == [0, 0, 1]
-  assert not dataset.train.has_parts
+  assert not dataset.train.parts.any()
 
 
 def test_without_boxes_images_are_used_whole(root, tmp_path):

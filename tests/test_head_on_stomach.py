@@ -60,15 +60,19 @@ def test_parts_and_groups_by_name():
     hos.part_indices("knee")
 
 
-def test_group_at_counts_the_visible_points_in_the_box():
+def test_a_prototype_sits_on_the_part_in_its_box_that_is_nearest_to_its_peak():
   points = bird(beak=(0, 0), crown=(0, 1), belly=(2, 2), tail=(3, 3))
-  assert hos.group_at(regions.Box(0, 8, 0, 16), points) == "head"
-  assert hos.group_at(regions.Box(16, 24, 16, 24), points) == "stomach"
-  assert hos.group_at(regions.Box(0, 8, 16, 32), points) == ""
+  at = lambda box, peak: hos.group_at(regions.Box(*box), peak, points)  # noqa: E731
+  assert at((0, 8, 0, 16), (1, 1)) == "head"
+  assert at((16, 24, 16, 24), (20, 20)) == "stomach"
+  # Two parts of the head are in the box, but the peak is on the belly.
+  assert at((0, 32, 0, 32), (19, 21)) == "stomach"
+  assert at((0, 32, 0, 32), (0, 0)) == "head"
+  assert at((0, 8, 16, 32), (4, 20)) == ""
   # Half-open: the belly's point at (20, 20) is not in a box that ends there.
-  assert hos.group_at(regions.Box(16, 20, 16, 20), points) == ""
+  assert at((16, 20, 16, 20), (19, 19)) == ""
   points[PARTS.index("belly"), 2] = 0
-  assert hos.group_at(regions.Box(16, 24, 16, 24), points) == ""
+  assert at((16, 24, 16, 24), (20, 20)) == ""
 
 
 # --- S_noisy
@@ -320,6 +324,7 @@ def test_rows_per_image():
     "predicted_before": "Auk",
     "predicted_after": "Auk",
     "target": "stomach",
+    "cells_in_source_and_target": 0,
     "prototype_sits_on": "head",
     "moved_to_target": True,
     "similarity_source_before": 3,

@@ -134,6 +134,15 @@ def test_masked_rows_do_not_count_whatever_they_hold():
     np.testing.assert_allclose(padded_stats[name], stats[name], rtol=1e-5)
 
 
+def test_rows_of_nothing_but_padding_are_passed_on_unscaled():
+  """A device with no image of its own, unsynchronised: dividing by 0 blows up within few layers."""
+  _, out, _ = normed(jnp.zeros((2, 2, 3, 4)), jnp.zeros(2))
+  x = drawn(2, 2, 3, 4)
+  _, scaled, _ = normed(x, jnp.zeros(2))
+  assert np.isfinite(out).all()
+  assert np.abs(scaled).max() <= 10 * np.abs(x).max()
+
+
 def test_two_devices_share_their_statistics_over_uneven_shares():
   x = drawn(6, 2, 3, 4)
   mask = jnp.array([1.0, 1, 1, 1, 0, 0])  # three rows on the first device, one on the second

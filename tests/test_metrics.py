@@ -1,6 +1,4 @@
-"""Means that merge, and intervals that textbooks state."""
-
-import math
+"""Shares and means with intervals that textbooks state."""
 
 import numpy as np
 import pytest
@@ -22,14 +20,6 @@ def test_wilson_interval_matches_newcombes_table(count, total, wanted):
   assert metrics.wilson_interval(count, total) == pytest.approx(wanted, abs=6e-5)
   mirrored = metrics.wilson_interval(total - count, total)
   assert mirrored == pytest.approx((1 - wanted[1], 1 - wanted[0]), abs=6e-5)
-
-
-def test_means_of_uneven_batches_merge_to_the_mean_of_all():
-  values = np.arange(10.0) ** 2
-  batches = [values[:4], values[4:5], values[5:]]
-  merged = sum((metrics.Mean(b.sum(), len(b)) for b in batches), metrics.Mean())
-  assert merged.value == values.mean()
-  assert math.isnan(metrics.Mean().value)
 
 
 def test_share_and_mean_carry_their_counts_and_intervals():

@@ -2,7 +2,9 @@
 
 import concurrent.futures
 import itertools
+import os
 import threading
+import time
 
 import miniature
 import numpy as np
@@ -72,6 +74,21 @@ def test_what_a_killed_program_left_is_never_used(tmp_path):
   assert names[1:] == ["train-0123.npy"]
 
 
+def test_what_was_left_long_ago_is_removed_before_space_is_asked_for(tmp_path, monkeypatch):
+  folder = tmp_path / "pixels"
+  names = (".train-0123-0a1b2c3d.npy", ".train-0123-deadbeef.npy", ".test-0123-0a1b2c3d.npy")
+  for name in names:
+    miniature.write(folder / name, "half")
+  for name in (names[0], names[2]):
+    os.utime(folder / name, (0, time.time() - 3601))
+  seen = []
+  monkeypatch.setattr(pixels, "_check_space", lambda *_: seen.extend(miniature.tree(folder)))
+  make(tmp_path)
+  assert sorted(seen) == sorted(names[1:]), "a live writer's file and another file's stay"
+  make(tmp_path)
+  assert sorted(miniature.tree(folder)) == sorted([*names[1:], "train-0123.npy"])
+
+
 def test_two_at_once_give_the_same_file(tmp_path):
   together = threading.Barrier(2)
   counter = itertools.count()
@@ -94,7 +111,9 @@ def test_a_fingerprint_names_everything_given_and_the_code(monkeypatch):
   assert pixels.fingerprint("key", [1, 2], 8) in seen
   monkeypatch.setattr(pixels, "_CODE", "other code")
   seen.add(pixels.fingerprint("key", [1, 2], 8))
-  assert len(seen) == 5
+  monkeypatch.setattr(pixels, "_DECODERS", ("another Pillow", "another libjpeg"))
+  seen.add(pixels.fingerprint("key", [1, 2], 8))
+  assert len(seen) == 6
 
 
 def test_an_empty_set_and_a_cache_that_cannot_be_written(tmp_path):

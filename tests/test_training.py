@@ -1,5 +1,6 @@
 """The whole pipeline on six small birds a class: what a run leaves, and that it can be killed."""
 
+import dataclasses
 import json
 import shutil
 
@@ -112,7 +113,7 @@ def assert_equal_trees(a, b):
 
 
 def rows_of(workdir, **wanted):
-  rows = loop.read_history(workdir)
+  rows = loop.read_history(workdir, jprotop.load(workdir)[2])
   return [row for row in rows if all(row.get(key) == value for key, value in wanted.items())]
 
 
@@ -122,7 +123,9 @@ def rows_of(workdir, **wanted):
 def test_history_has_a_row_for_every_epoch(run):
   workdir, _ = run
   expected = [phase for phase in PHASES for _ in range(EPOCHS[phase])]
-  first_of_epoch = {row["epoch"]: row["phase"] for row in loop.read_history(workdir)}
+  first_of_epoch = {
+    row["epoch"]: row["phase"] for row in loop.read_history(workdir, jprotop.load(workdir)[2])
+  }
   assert first_of_epoch == dict(enumerate(expected))
   train = rows_of(workdir, split="train")
   assert [row["phase"] for row in train] == [phase for phase in expected if phase != "push"]
@@ -229,6 +232,55 @@ def test_rows_of_an_epoch_that_was_not_saved_are_dropped(copy, cache):
 # --- Errors.
 
 
+def test_other_images_under_the_same_config_are_refused(run, copy, cache, monkeypatch):
+  """A class renamed, or an image added, must not be taken for the data the run knows."""
+  _, dataset = run
+  other = dataclasses.replace(dataset, class_names=["a", "b", "c"])
+  monkeypatch.setattr(loop, "load_dataset", lambda *_, **__: other)
+  with pytest.raises(InputError, match="does not hold the images"):
+    loop.train(make_config(cache), str(copy))
+  with pytest.raises(InputError, match="does not hold the images"):
+    loop.dataset_of(jprotop.load(str(copy))[2])
+
+
+def test_two_trainings_do_not_share_a_workdir(copy, cache):
+  config = json.loads((copy / "config.json").read_text())
+  holds = checkpoints.claim_workdir(copy, config)
+  with holds, pytest.raises(InputError, match="another training is writing"):
+    loop.train(make_config(cache), str(copy))
+
+
+@pytest.mark.parametrize(
+  "key, value",
+  [
+    ("model.backbone", "resnet81"),
+    ("seed", -1),
+    ("data.copies", -1),
+    ("data.image_size", 16),
+    ("attack.eps", 2.0),
+    ("attack.batch_size", 0),
+    ("training.batch_size", 7),
+    ("training.joint.decay_every", 0),
+  ],
+)
+def test_bad_values_are_refused_before_anything_is_written(cache, tmp_path, key, value):
+  with pytest.raises(InputError, match=key.rpartition(".")[2]):
+    loop.train(make_config(cache, **{key: value}), str(tmp_path / "run"))
+  assert not (tmp_path / "run").exists()
+
+
+def test_a_failing_checkpoint_is_one_clear_error(copy, cache, monkeypatch):
+  """Orbax reports what TensorStore could not write at the next call, as a ValueError."""
+
+  def full(*_, **__):
+    raise ValueError("UNKNOWN: No space left on device")
+
+  store = checkpoints.Checkpoints(copy)
+  monkeypatch.setattr(store._manager, "wait_until_finished", full)
+  with pytest.raises(InputError, match=r"cannot write a checkpoint .* No space left"):
+    store.close()
+
+
 def test_another_config_in_the_same_workdir_names_the_differing_keys(copy, cache):
   before = (copy / "history.jsonl").read_text()
   config = make_config(cache, **{"training.warm.epochs": 4, "seed": 1})
@@ -305,7 +357,7 @@ def test_folders_that_hold_no_run(tmp_path, copy):
     jprotop.load(str(copy))
   (copy / "config.json").unlink()
   with pytest.raises(InputError, match=r"holds checkpoints but no config.json"):
-    checkpoints.claim_workdir(copy, {})
+    checkpoints.claim_workdir(copy, {"data": {}}).__enter__()
 
 
 def test_a_checkpoint_of_another_network_lists_what_does_not_fit(copy):

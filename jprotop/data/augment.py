@@ -18,7 +18,6 @@ takes and returns an image of the same size, shows no border, and accepts any si
 """
 
 import math
-from collections.abc import Callable
 
 import numpy as np
 from PIL import Image
@@ -218,26 +217,16 @@ TRANSFORMS = (random_rotate, random_skew, random_shear, random_distort)
 # --- One copy.
 
 
-def augment(image: Image.Image, rng: np.random.Generator) -> Image.Image:
-  """One of the four transforms with equal chance, then a flip with FLIP_PROBABILITY."""
-  return _transform_and_flip(image, TRANSFORMS[rng.integers(len(TRANSFORMS))], rng)
-
-
 def augment_copy(image: Image.Image, *, seed: int, index: int, copy: int) -> Image.Image:
   """Augmented copy number `copy` (from 0) of the training image number `index`.
 
   A function of (seed, index, copy) and the pixels alone. copy % 4 picks the transform, so that of
-  40 copies exactly ten are rotated, ten skewed, ten sheared and ten distorted.
+  40 copies exactly ten are rotated, ten skewed, ten sheared and ten distorted; then comes a flip
+  with FLIP_PROBABILITY.
   """
-  rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(index, copy)))
-  return _transform_and_flip(image, TRANSFORMS[copy % len(TRANSFORMS)], rng)
-
-
-def _transform_and_flip(
-  image: Image.Image, transform: Callable, rng: np.random.Generator
-) -> Image.Image:
   if image.mode not in ("RGB", "L"):  # Pillow would silently not interpolate palettes.
     raise InputError(f"image of mode {image.mode}, must be RGB (or L); decode() gives that")
-  image = transform(image, rng)
+  rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(index, copy)))
+  image = TRANSFORMS[copy % len(TRANSFORMS)](image, rng)
   flip = rng.random() < FLIP_PROBABILITY
   return image.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if flip else image

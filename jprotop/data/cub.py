@@ -12,6 +12,7 @@ import zlib
 from collections.abc import Callable, Iterator
 
 import numpy as np
+from tqdm import tqdm
 
 from jprotop.data.parts import PARTS
 from jprotop.errors import InputError
@@ -78,12 +79,14 @@ def _unpack(archive: pathlib.Path, cache: pathlib.Path) -> pathlib.Path:
 
 
 def download(directory: pathlib.Path, *, url: str = URL, md5: str = MD5) -> pathlib.Path:
-  """Downloads the official archive into a directory and checks its MD5 hash.
+  """Downloads the official archive into a directory, unless it is there, and checks its MD5 hash.
 
   Raises:
     InputError: no network, no space, or another hash; nothing is left behind.
   """
   target = directory / "CUB_200_2011.tgz"
+  if target.is_file() and _md5(target) == md5:
+    return target
   digest = hashlib.md5(usedforsecurity=False)
   with atomic_path(target) as temporary:
     with open(temporary, "wb") as file:
@@ -98,11 +101,20 @@ def download(directory: pathlib.Path, *, url: str = URL, md5: str = MD5) -> path
   return target
 
 
+def _md5(path: pathlib.Path) -> str:
+  with open(path, "rb") as file:
+    return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
+
+
 def _blocks(url: str) -> Iterator[bytes]:
+  look = {"unit": "B", "unit_scale": True, "desc": "downloading"}
   try:
     with urllib.request.urlopen(url, timeout=60) as response:
-      while block := response.read(1 << 20):
-        yield block
+      size = response.headers.get("Content-Length")
+      with tqdm(total=size and int(size), **look) as bar:
+        while block := response.read(1 << 20):
+          yield block
+          bar.update(len(block))
   except (OSError, http.client.HTTPException) as error:
     raise InputError(
       f"cannot download {url}: {error}; on a machine without a network copy the archive there by "

@@ -4,16 +4,18 @@ import dataclasses
 import functools
 import hashlib
 import inspect
+import logging
 import os
 import pathlib
 from collections.abc import Sequence
 
 import numpy as np
-from absl import logging
 
 from jprotop.data import augment, builders, cub, decode, folder, pixels, toybirds
 from jprotop.errors import InputError
 from jprotop.files import atomic_path
+
+_log = logging.getLogger("jprotop")
 
 NAMES = ("cub", "toybirds", "folder")
 # Augmented copies are kept as a pixel file up to this size, and made anew each epoch beyond it.
@@ -49,10 +51,6 @@ class Split:
 
   def __len__(self) -> int:
     return len(self.rows)
-
-  @property
-  def has_parts(self) -> bool:
-    return bool(self.parts[..., 2].any())
 
   def crop(self, i: int):
     """Image i cropped to its box at its own resolution, a Pillow image."""
@@ -97,6 +95,15 @@ class Dataset:
   validation: Split
   test: Split
 
+  @functools.cached_property
+  def identity(self) -> str:
+    """Names the classes, and the images of each split with labels and boxes, in their order."""
+    digest = hashlib.sha256(repr(self.class_names).encode())
+    for split in (self.train, self.validation, self.test):
+      digest.update(repr((split.name, split.image_id, split.label.tolist())).encode())
+      digest.update(split.box.tobytes())
+    return digest.hexdigest()[:16]
+
   def split(self, name: str) -> Split:
     if name not in ("train", "validation", "test"):
       raise InputError(f"split={name!r} is not known; it must be train, validation or test")
@@ -137,7 +144,7 @@ def load_dataset(
   cache = pathlib.Path(cache).expanduser() if cache else default_cache()
   builder, class_names = _builder(name, directory, cache, toy or {})
   if not pathlib.Path(builder.data_dir).exists():
-    logging.info("preparing %s (once) in %s", name, cache)
+    _log.info("preparing %s (once) in %s", name, cache)
   try:
     sources = builders.prepare(builder)
   except OSError as error:
@@ -169,9 +176,7 @@ def _builder(name: str, directory: str, cache: pathlib.Path, toy: dict):
     kind, names = builders.Toybirds, [s.name for s in toybirds.species(toy["num_classes"])]
     examples = functools.partial(toybirds.examples, **toy)
     counts = dict.fromkeys(("train", "test"), toy["num_classes"] * toy["images_per_class"])
-    fingerprint = hashlib.sha256(f"{toybirds_code()}{sorted(toy.items())}".encode()).hexdigest()[
-      :16
-    ]
+    fingerprint = f"{toybirds_code()}{sorted(toy.items())}"
   elif name == "folder":
     files = folder.ImageFolder(directory)
     kind, names = builders.Folder, files.class_names
@@ -179,6 +184,9 @@ def _builder(name: str, directory: str, cache: pathlib.Path, toy: dict):
     counts = {split: len(found) for split, found in files.files.items()}
   else:
     raise InputError(f"data.name={name!r} is not known; it must be one of {', '.join(NAMES)}")
+  # `decode` made the boxes that are stored, and accepted the pictures.
+  everything = f"{inspect.getsource(decode)}{fingerprint}"
+  fingerprint = hashlib.sha256(everything.encode()).hexdigest()[:16]
   builder = kind(examples=examples, counts=counts, fingerprint=fingerprint, cache=cache)
   return builder, names
 

@@ -14,18 +14,22 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
+import PIL
+from PIL import features
 from tqdm import tqdm
 
 from jprotop.data import augment, decode, jpeg
 from jprotop.errors import InputError
-from jprotop.files import atomic_path
+from jprotop.files import atomic_path, remove_orphans
 
 _CODE = "".join(inspect.getsource(module) for module in (augment, decode, jpeg))
+# To "jpg", libjpeg-turbo only says which interface it imitates.
+_DECODERS = (PIL.__version__, features.version("jpg"), features.version("libjpeg_turbo"))
 
 
 def fingerprint(*what) -> str:
-  """A name for everything given, and for the code that makes pixels."""
-  return hashlib.sha256(f"{_CODE}{what!r}".encode()).hexdigest()[:16]
+  """A name for everything given, and for the code that makes pixels, Pillow's included."""
+  return hashlib.sha256(f"{_CODE}{_DECODERS}{what!r}".encode()).hexdigest()[:16]
 
 
 def _check_space(path: pathlib.Path, needed: int) -> None:
@@ -55,6 +59,7 @@ def pixel_file(
   """
   path = cache / "pixels" / f"{name}.npy"
   if not path.exists():
+    remove_orphans(path)
     _check_space(path, count * size * size * 3)
     with atomic_path(path) as temporary:
       pixels = np.lib.format.open_memmap(
@@ -67,7 +72,7 @@ def pixel_file(
       with ThreadPoolExecutor(os.cpu_count()) as pool:
         label = f"preparing {name.rpartition('-')[0]} images"
         for _ in tqdm(pool.map(store, range(count)), label, count, unit="image", leave=False):
-          pass
+          os.utime(temporary)  # For remove_orphans: what is stored in a map need not show there.
       pixels.flush()
       del pixels
   return np.load(path, mmap_mode="r")

@@ -1,20 +1,10 @@
-"""Accuracy with its interval, and the forward passes that evaluation shares."""
-
-from collections.abc import Callable, Iterator
+"""Accuracy with its interval."""
 
 import numpy as np
 
 from jprotop import metrics, parallel
 from jprotop.data import batches
 from jprotop.data.dataset import Split
-from jprotop.models.protopnet import ProtoPNet
-
-EVALUATION_BATCH = 64
-
-
-def outputs(model: ProtoPNet, variables: dict, batch: dict):
-  """The record of one eval-mode forward pass over a batch {image, ...}."""
-  return model.apply(variables, batch["image"])
 
 
 def logits(model, variables: dict, batch: dict):
@@ -23,19 +13,11 @@ def logits(model, variables: dict, batch: dict):
   return getattr(out, "logits", out)
 
 
-def over_split(
-  function: Callable, model, variables: dict, split: Split, *, indices=None, batch_size=None
-) -> Iterator:
-  """`function(model, variables, batch)` over a split's un-augmented crops, as host arrays."""
-  size = parallel.round_up(batch_size or EVALUATION_BATCH)
-  crops = batches.in_order(split, size, indices)
-  images = ({"image": batch["image"]} for batch in crops)
-  return parallel.map_examples(function, (model,), variables, images, size)
-
-
-def predict(model, variables: dict, split: Split, *, batch_size: int | None = None) -> np.ndarray:
-  """Logits [N, C] of every image of a split."""
-  return np.concatenate(list(over_split(logits, model, variables, split, batch_size=batch_size)))
+def predict(model, variables: dict, split: Split, *, batch_size: int) -> np.ndarray:
+  """Logits [N, C] of every un-augmented crop of a split."""
+  size = parallel.round_up(batch_size)
+  images = ({"image": batch["image"]} for batch in batches.in_order(split, size))
+  return np.concatenate(list(parallel.map_examples(logits, (model,), variables, images, size)))
 
 
 def accuracy(scores: np.ndarray, label: np.ndarray) -> dict:

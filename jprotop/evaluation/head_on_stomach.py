@@ -11,7 +11,6 @@ from jprotop.attacks import objectives, pgd
 from jprotop.data.own_images import Images
 from jprotop.data.parts import GROUPS, PARTS
 from jprotop.errors import InputError
-from jprotop.evaluation import accuracy
 from jprotop.models.protopnet import ProtoPNet
 
 
@@ -86,13 +85,20 @@ def part_indices(name: str) -> list[int]:
   )
 
 
-def group_at(box: regions.Box, points: np.ndarray) -> str:
-  """The part group with most visible points [15, 3] in a pixel box; "" if there is none."""
+def group_at(box: regions.Box, peak: tuple[float, float], points: np.ndarray) -> str:
+  """The group of the visible part that a prototype sits on; "" if its box holds none.
+
+  Args:
+    box: the map's box of high activation, in pixels.
+    peak: (y, x) of the map's maximum in pixels; of the parts in the box the nearest to it counts.
+    points: [15, 3] part locations (x, y, visible).
+  """
   x, y, visible = points.T
   inside = (visible > 0) & (x >= box.x0) & (x < box.x1) & (y >= box.y0) & (y < box.y1)
-  counts = {group: int(inside[part_indices(group)].sum()) for group in GROUPS}
-  best = max(counts, key=counts.get)
-  return best if counts[best] else ""
+  if not inside.any():
+    return ""
+  nearest = int(np.where(inside, (y - peak[0]) ** 2 + (x - peak[1]) ** 2, np.inf).argmin())
+  return next(group for group in GROUPS if nearest in part_indices(group))
 
 
 def choose_prototypes(
@@ -129,13 +135,16 @@ def find_target(
     points: [15, 3] part locations in pixels of the size x size crop.
   """
   grid = source.shape
+  if source.all():
+    return None, "S covers the whole map"
   if target.cells is not None:
     return regions.cell_rectangle(*target.cells, grid), "cells"
   if target.part is not None:
     wanted = regions.points_to_cells(points[part_indices(target.part)], grid, (size, size))
-    return (wanted, target.part) if wanted.any() else (None, f"{target.part} is not visible")
-  if source.all():
-    return None, "S covers the whole map"
+    if wanted.any():
+      return wanted, target.part
+    annotated = points[:, 2].any()
+    return None, f"{target.part} is not visible" if annotated else "its parts are not annotated"
   if group == "head":
     stomach = regions.points_to_cells(points[part_indices("stomach")], grid, (size, size)) & ~source
     if stomach.any():
@@ -157,7 +166,9 @@ def build_cases(
   for i, similarity_map in enumerate(maps):
     box = regions.high_activation_box(similarity_map, size, size)
     source = regions.box_cells(box, grid, (size, size), inclusive=rules.inclusive_box)
-    group = group_at(box, images.points[i])
+    upsampled = regions.upsample(similarity_map, size, size)
+    peak = np.unravel_index(upsampled.argmax(), upsampled.shape)
+    group = group_at(box, peak, images.points[i])
     cells, how = find_target(similarity_map, source, group, images.points[i], size, target)
     if cells is None:
       skipped.append({"image_id": images.image_id[i], "reason": how})
@@ -327,6 +338,7 @@ def per_image(record: dict[str, np.ndarray], cases: Cases, class_names: list[str
         "predicted_before": class_names[int(record["clean_logits"][i].argmax())],
         "predicted_after": class_names[int(record["attacked_logits"][i].argmax())],
         "target": cases.rule[i],
+        "cells_in_source_and_target": int((record["source"][i] & record["target"][i]).sum()),
         "prototype_sits_on": cases.source_group[i] or None,
         "moved_to_target": bool(moved[i]),
         **{name: float(values[i]) for name, values in columns.items()},
@@ -335,13 +347,14 @@ def per_image(record: dict[str, np.ndarray], cases: Cases, class_names: list[str
   return rows
 
 
+def _look_batch(model: ProtoPNet, variables: dict, batch: dict) -> dict:
+  out = model.apply(variables, batch["image"])
+  return {name: getattr(out, name) for name in ("logits", "activations", "similarity_map")}
+
+
 def look(model: ProtoPNet, variables: dict, images: Images, batch_size: int) -> dict:
   """logits [N, C], activations [N, P] and similarity maps [N, h, w, P] of clean images."""
   rows = parallel.round_up(min(batch_size, len(images)))
   chunks = ({"image": images.image[i : i + rows]} for i in range(0, len(images), rows))
-  fields = ("logits", "activations", "similarity_map")
-  outs = [
-    {name: getattr(out, name) for name in fields}
-    for out in parallel.map_examples(accuracy.outputs, (model,), variables, chunks, rows)
-  ]
-  return {name: np.concatenate([out[name] for out in outs]) for name in fields}
+  outs = list(parallel.map_examples(_look_batch, (model,), variables, chunks, rows))
+  return {name: np.concatenate([out[name] for out in outs]) for name in outs[0]}

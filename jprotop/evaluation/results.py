@@ -1,7 +1,8 @@
 """results.json: every number of a run, its count, its interval, and where it came from.
 
-Sections: `config`, `environment`, `seed`, `protocol`, `evaluate` (per split: accuracy, confusion),
-`push`, `head_on_stomach`. A number is {value, total, interval}, a share has its `count` too.
+Sections: `config`, `environment` (of each command that wrote numbers), `seed`, `protocol`, `train`
+(the data set's identity), `evaluate` (per split: accuracy, confusion), `push`, `head_on_stomach`.
+A number is {value, total, interval}, a share has its `count` too.
 """
 
 import importlib.metadata
@@ -31,14 +32,20 @@ def read_results(workdir: str | pathlib.Path) -> dict:
     raise InputError(f"{path} is not JSON ({error}); move it away and run again") from error
 
 
-def update_results(workdir: str | pathlib.Path, config: dict, **sections: Any) -> dict:
-  """Replaces the given sections, keeps the others, and writes results.json atomically."""
+def update_results(
+  workdir: str | pathlib.Path, config: dict, command: str, **sections: Any
+) -> dict:
+  """Replaces the given sections, keeps the others, and writes results.json atomically.
+
+  `command` says whose numbers these are: `environment` keeps one entry for each.
+  """
+  before = read_results(workdir)
   results = {
-    **read_results(workdir),
+    **before,
     "config": config,
     "seed": config["seed"],
     "protocol": config["protocol"],
-    "environment": environment(),
+    "environment": {**before.get("environment", {}), command: environment()},
     **sections,
   }
   write_json(pathlib.Path(workdir) / "results.json", results)

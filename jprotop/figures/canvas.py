@@ -4,13 +4,14 @@ import io
 import math
 import os
 import re
-import tempfile
 from pathlib import Path
 
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from PIL import Image
+
+from jprotop.files import atomic_path
 
 # Okabe and Ito's colours: told apart with every common kind of colour blindness.
 BLUE, ORANGE, GREEN, VERMILLION = "#0072B2", "#E69F00", "#009E73", "#D55E00"
@@ -68,23 +69,10 @@ def save(
   figure: Figure, path: str | os.PathLike, *, dpi: int = DPI, max_bytes: int = MAX_BYTES
 ) -> Path:
   """Writes the figure to path as PNG, atomically; returns the path."""
-  return write_atomically(path, png_bytes(figure, dpi=dpi, max_bytes=max_bytes))
-
-
-def write_atomically(path: str | os.PathLike, data: bytes) -> Path:
-  """Writes a file beside path, then renames it: a reader sees the old one or all of the new."""
-  path = Path(path)
-  path.parent.mkdir(parents=True, exist_ok=True)
-  handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-  try:
-    with os.fdopen(handle, "wb") as file:
-      file.write(data)
-    os.chmod(temporary, 0o644)  # mkstemp's 0600 would hide the file from a web server.
-    os.replace(temporary, path)
-  except BaseException:
-    os.unlink(temporary)
-    raise
-  return path
+  data = png_bytes(figure, dpi=dpi, max_bytes=max_bytes)
+  with atomic_path(path) as temporary:
+    temporary.write_bytes(data)
+  return Path(path)
 
 
 def _few_colours(picture: Image.Image) -> Image.Image:

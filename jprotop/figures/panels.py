@@ -1,6 +1,7 @@
 """Figure 1 of the paper and the gallery of prototypes."""
 
 import dataclasses
+import itertools
 from collections.abc import Iterable, Iterator
 
 import numpy as np
@@ -180,21 +181,28 @@ def prototype_gallery(
 ) -> Iterator[Figure]:
   """All prototypes, a band a class: the patch above, its source image with the box below.
 
-  Classes come in the order of their first prototype. A figure holds at most max_classes classes
-  and, so that its file stays small, about max_prototypes prototypes.
+  A figure holds at most max_classes classes and, so that its file stays small, at most
+  max_prototypes prototypes (more only if a single class has more).
+
+  Args:
+    prototypes: class by class. Consumed as pages are asked for, so that the source images of all
+      prototypes are never held at once.
   """
-  groups: dict[str, list[Prototype]] = {}
-  for prototype in prototypes:
-    groups.setdefault(prototype.prototype_class, []).append(prototype)
-  columns = max(map(len, groups.values()), default=1)
-  size = max(1, min(max_classes, max_prototypes // columns))
-  classes = list(groups.items())
-  for start in range(0, len(classes), size):
-    yield _gallery_page(classes[start : start + size], columns)
+  page: list[tuple[str, list[Prototype]]] = []
+  for name, members in itertools.groupby(prototypes, lambda p: p.prototype_class):
+    group = list(members)
+    count = sum(len(shown) for _, shown in page) + len(group)
+    if page and (len(page) == max_classes or count > max_prototypes):
+      yield _gallery_page(page)
+      page = []
+    page.append((name, group))
+  if page:
+    yield _gallery_page(page)
 
 
-def _gallery_page(groups: list[tuple[str, list[Prototype]]], columns: int) -> Figure:
+def _gallery_page(groups: list[tuple[str, list[Prototype]]]) -> Figure:
   side, gap, head, caption = 1.15, 0.1, 0.32, 0.34
+  columns = max(len(members) for _, members in groups)
   band = head + 2 * side + gap / 2 + caption
   width = max(columns * (side + gap) + gap, 3.2)
   height = len(groups) * band + gap

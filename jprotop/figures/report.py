@@ -14,16 +14,25 @@ from matplotlib.figure import Figure
 
 from jprotop.errors import InputError
 from jprotop.figures import canvas, tables
+from jprotop.files import atomic_path
 
-# The log similarity of a patch equal to its prototype: log(1 / epsilon), epsilon = 1e-4.
+# log(1 / jprotop.similarity.EPSILON), written out because figures do without jax.
 MAX_LOG_SIMILARITY = -math.log(1e-4)
+# What the numbers of each `model.similarity` mean.
+SIMILARITY = {
+  "log": "0 means not at all; the log similarity of two equal patches is "
+  f"{MAX_LOG_SIMILARITY:.2f}, the most it can be. The paper calls 4 and more very high.",
+  "linear": "This network takes minus their distance: 0, the most it can be, means that the two "
+  "are equal, and the further below 0, the less alike they are.",
+}
 
 _PNG = b"\x89PNG\r\n\x1a\n"
 
 # What each number means, in the order in which a reader wants them.
 HEAD_ON_STOMACH = {
   "moved_to_target": "Attacked images on which the prototype is now found in S_noisy",
-  "exceeds_clean_maximum": "… and there scores higher than anywhere on the clean image",
+  "exceeds_clean_maximum": "Attacked images on which the prototype scores higher in S_noisy than "
+  "anywhere on the clean image",
   "prediction_kept": "Attacked images whose predicted class did not change",
   "moved_and_prediction_kept": "The prototype moved and the predicted class did not change",
   "clean_peak_in_target": "Clean images on which the prototype was in S_noisy already",
@@ -82,9 +91,11 @@ def write_report(
     numbers=number_tables(results),
     sections=[_section(section) for section in figures],
     details=_details(results),
-    max_similarity=f"{MAX_LOG_SIMILARITY:.2f}",
+    similarity=SIMILARITY[results.get("config", {}).get("model", {}).get("similarity", "log")],
   )
-  return canvas.write_atomically(path, page.encode("utf-8"))
+  with atomic_path(path) as temporary:
+    temporary.write_text(page, "utf-8")
+  return Path(path)
 
 
 def summary(results: Mapping[str, Any]) -> str:
@@ -96,7 +107,8 @@ def summary(results: Mapping[str, Any]) -> str:
     sentence = "Small noise moved the prototype to the chosen place on {} of the attacked images."
     sentences.append(sentence.format(moved))
   for name, sentence in {
-    "exceeds_clean_maximum": "It scored higher there than anywhere on the clean image on {}.",
+    "exceeds_clean_maximum": "On {} of the attacked images it scored higher there than anywhere "
+    "on the clean image.",
     "prediction_kept": "The predicted class stayed the same on {}.",
     "control_moved": "Random noise of the same size put it there on {}.",
   }.items():

@@ -182,10 +182,11 @@ class BatchNorm(nn.Module):
     values = x.shape[1] * x.shape[2]
     count, total = jnp.sum(weight) * values, jnp.sum(x * weight, axis=(0, 1, 2))
     count, total = self._over_devices((count, total))
-    count = jnp.maximum(count, 1)
-    mean = total / count
+    mean = total / jnp.maximum(count, 1)
     squares = jnp.sum((x - mean[None, None, None]) ** 2 * weight, axis=(0, 1, 2))
-    return mean, self._over_devices(squares) / count, count
+    squares = self._over_devices(squares)
+    # A device that only got padding must not divide it by a standard deviation of 0.
+    return mean, jnp.where(count > 0, squares / jnp.maximum(count, 1), 1.0), count
 
   def _over_devices(self, sums):
     axis = self.options.axis_name

@@ -1,10 +1,13 @@
 """Checkpoints with Orbax: network, optimiser state, provenance, and where the run stands."""
 
+import contextlib
 import dataclasses
+import fcntl
 import json
 import os
 import pathlib
 import warnings
+from collections.abc import Iterator
 from typing import Any
 
 import jax
@@ -57,12 +60,18 @@ class Checkpoints:
       optimizer=ocp.args.StandardSave(optimizer),
       info=ocp.args.JsonSave(info),
     )
-    try:
+    with self._clear_errors():
       self._manager.save(step, args=args)
-    except OSError as error:
+
+  @contextlib.contextmanager
+  def _clear_errors(self) -> Iterator[None]:
+    """Orbax and TensorStore raise many kinds, and an earlier save's error at the next call."""
+    try:
+      yield
+    except Exception as error:
       raise InputError(
-        f"cannot write a checkpoint in {self._directory}: {error.strerror or error}; free some "
-        "space and run the same command again: it goes on from the last checkpoint"
+        f"cannot write a checkpoint in {self._directory}: {error}; free some space and run the "
+        "same command again: it goes on from the last checkpoint"
       ) from error
 
   def latest(self) -> int | None:
@@ -104,29 +113,49 @@ class Checkpoints:
 
   def close(self) -> None:
     """Waits for what is still being written."""
-    self._manager.wait_until_finished()
-    self._manager.close()
+    with self._clear_errors():
+      try:
+        self._manager.wait_until_finished()
+      finally:
+        self._manager.close()
 
 
-def claim_workdir(workdir: pathlib.Path, config: dict) -> None:
-  """Writes config.json, or checks that the run already there has the same config.
+@contextlib.contextmanager
+def claim_workdir(workdir: pathlib.Path, config: dict) -> Iterator[None]:
+  """Holds a workdir for one training; writes config.json, or checks that its run is the same.
+
+  Where the data lie, and how attacks are run later, does not change a training: those values may
+  differ, and the new ones are kept.
 
   Raises:
-    InputError: it holds a run of another config; the differing keys are named.
+    InputError: another training is in it, or it holds a run of another config; the differing
+      keys are named.
   """
   path = workdir / "config.json"
   if path.exists():
-    there = read_config(workdir)
-    if there != config:
-      changes = "\n  ".join(_differences(there, config))
+    changes = _differences(_trained_part(read_config(workdir)), _trained_part(config))
+    if changes:
       raise InputError(
-        f"{workdir} holds a run of another config; choose another --workdir, or delete it.\n"
-        f"  {changes}"
+        f"{workdir} holds a run of another config; choose another --workdir, or delete it.\n  "
+        + "\n  ".join(changes)
       )
   elif (workdir / "checkpoints").exists():
     raise InputError(f"{workdir} holds checkpoints but no config.json; choose another --workdir")
-  else:
-    write_json(path, config)
+  write_json(path, config)
+  with open(workdir / ".lock", "w") as lock:
+    try:
+      fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+      raise InputError(
+        f"another training is writing to {workdir}; wait for it or choose another --workdir"
+      ) from error
+    yield
+
+
+def _trained_part(config: dict) -> dict:
+  """What of a config its training depends on."""
+  data = {key: value for key, value in config["data"].items() if key not in ("dir", "cache")}
+  return {**{key: value for key, value in config.items() if key != "attack"}, "data": data}
 
 
 def read_config(workdir: pathlib.Path) -> dict:

@@ -1,5 +1,6 @@
 """A whole run: (pretrain ->) warm -> joint -> push -> last layer, resumable after every epoch."""
 
+import contextlib
 import dataclasses
 import json
 import logging
@@ -11,12 +12,13 @@ import numpy as np
 from tqdm import tqdm
 
 from jprotop import parallel, push
+from jprotop.attacks.pgd import check_budget
 from jprotop.data import batches
 from jprotop.data.dataset import Dataset, Split, load_dataset
 from jprotop.errors import InputError
-from jprotop.evaluation import accuracy
+from jprotop.evaluation import accuracy, results
 from jprotop.files import atomic_path
-from jprotop.models.protopnet import BackboneClassifier, make_model
+from jprotop.models.protopnet import BackboneClassifier, grid_of, make_model
 from jprotop.training import phases as phases_lib
 from jprotop.training import steps
 from jprotop.training.checkpoints import Checkpoints, Position, claim_workdir
@@ -45,34 +47,88 @@ def train(config: dict, workdir: str) -> Dataset:
   is saved; a killed run continues from there to the same result.
   """
   workdir = pathlib.Path(workdir)
+  config = check_config(config)
   plan = phases_lib.make_phases(config["training"], config["protocol"])
-  for name in ("batch_size", "push_batch_size", "evaluation_batch_size"):
-    parallel.check_batch_size(config["training"][name], f"training.{name}")
   dataset = open_dataset(config)
-  claim_workdir(workdir, config)
-  trainer = Trainer(config, workdir, dataset, plan)
-  try:
-    trainer.run()
-  finally:
-    trainer.checkpoints.close()
+  keep = config["training"]["keep_checkpoints"]
+  with (
+    claim_workdir(workdir, config),
+    contextlib.closing(Checkpoints(workdir, keep=keep)) as checkpoints,
+  ):
+    Trainer(config, workdir, dataset, plan, checkpoints).run()
+  return dataset
+
+
+def check_config(config: dict) -> dict:
+  """The config with its data folder as an absolute path, after all its numbers were checked.
+
+  Raises:
+    InputError: before anything is written or computed.
+  """
+  model = make_model(config["model"], num_classes=2)
+  data, training, attack = config["data"], config["training"], config["attack"]
+  for name in ("batch_size", "push_batch_size", "evaluation_batch_size"):
+    parallel.check_batch_size(training[name], f"training.{name}")
+  at_least = {
+    "seed": (config["seed"], 0),
+    "data.copies": (data["copies"], 0),
+    "data.image_size": (data["image_size"], 1),
+    "training.keep_checkpoints": (training["keep_checkpoints"], 1),
+    "training.joint.decay_every": (training["joint"]["decay_every"], 1),
+    "attack.num_images": (attack["num_images"], 1),
+    "attack.batch_size": (attack["batch_size"], 1),
+  }
+  for name, (value, least) in at_least.items():
+    if value < least:
+      raise InputError(f"{name}={value} must be at least {least}; change --config.{name}")
+  check_budget(**{name: attack[name] for name in ("eps", "step_size", "num_steps")})
+  if min(grid_of(model, data["image_size"])) < 2:
+    raise InputError(
+      f"data.image_size={data['image_size']} leaves {model.backbone} less than 2 x 2 cells; take "
+      "larger images"
+    )
+  directory = str(pathlib.Path(data["dir"]).expanduser().absolute()) if data["dir"] else ""
+  return {**config, "data": {**data, "dir": directory}}
+
+
+def dataset_of(info: dict, dataset: Dataset | None = None) -> Dataset:
+  """The data set that a run (the `info` of `jprotop.load`) was trained on.
+
+  Raises:
+    InputError: what is there now has other images, labels, boxes or splits.
+  """
+  dataset = dataset or open_dataset(info["config"])
+  if dataset.identity != info["data"]:
+    raise InputError(
+      f"{info['config']['data']['dir'] or info['config']['data']['name']} does not hold the images "
+      "that this run was trained on; bring them back, or train in another --workdir"
+    )
+  if not info["finished"]:
+    _log.warning("this run has not finished its training; the numbers are those of its last epoch")
   return dataset
 
 
 class Trainer:
   """The state of a run between epochs, and what moves it on."""
 
-  def __init__(self, config: dict, workdir: pathlib.Path, dataset: Dataset, plan):
+  def __init__(
+    self,
+    config: dict,
+    workdir: pathlib.Path,
+    dataset: Dataset,
+    plan: tuple[phases_lib.Phase, ...],
+    checkpoints: Checkpoints,
+  ):
     self.config, self.workdir, self.dataset, self.plan = config, workdir, dataset, plan
+    self.checkpoints = checkpoints
     self.model = make_model(config["model"], len(dataset.class_names))
     self.classifier = BackboneClassifier(
       self.model.backbone, self.model.num_classes, self.model.options
     )
-    training = config["training"]
-    self.checkpoints = Checkpoints(workdir, keep=training["keep_checkpoints"])
     self.epochs = batches.AugmentedEpochs(
       dataset.train,
       copies=config["data"]["copies"],
-      batch_size=training["batch_size"],
+      batch_size=config["training"]["batch_size"],
       seed=config["seed"],
     )
     self.position = Position()
@@ -97,6 +153,11 @@ class Trainer:
     if self.position.phase == len(self.plan):
       _log.info("%s is trained already", self.workdir)
       return
+    if self.plan[0].name != "pretrain":
+      _log.warning(
+        "the backbone starts from random weights, and the warm phase keeps it so; "
+        "--config.training.pretrain.epochs=N trains it as a plain classifier first"
+      )
     with tqdm(total=self._work(0, 0), unit="pass", dynamic_ncols=True, smoothing=0.05) as bar:
       bar.bar_format = "{desc} |{bar}| {percentage:3.0f}% [{elapsed} < {remaining}]"
       bar.update(self._work(0, 0) - self._work(self.position.phase, self.position.epoch))
@@ -106,6 +167,8 @@ class Trainer:
           self._finish_epoch(index)
         else:
           self._run_phase(index, bar)
+    identity = {"data": self.dataset.identity}
+    results.update_results(self.workdir, self.config, "train", train=identity)
 
   def _work(self, phase: int, epoch: int) -> int:
     """What is left from a position on, in forward passes of images."""
@@ -246,6 +309,7 @@ class Trainer:
     info = {
       "position": dataclasses.asdict(position),
       "class_names": self.dataset.class_names,
+      "data": self.dataset.identity,
       "finished": position.phase == len(self.plan),
     }
     optimizer = {} if self.opt_state is None else {"state": self.opt_state}
@@ -273,6 +337,7 @@ class Trainer:
   def _restore(self, step: int) -> None:
     """Takes up the state of a checkpoint."""
     model, info = self.checkpoints.restore(step)
+    dataset_of({**info, "config": self.config, "finished": True}, self.dataset)
     self.position = Position(**info["position"])
     self.params, self.batch_stats = model["params"], model["batch_stats"]
     self.provenance = model.get("provenance", {})
@@ -296,7 +361,8 @@ class Trainer:
         temporary.write_text("".join(rows))
 
 
-def read_history(workdir: str) -> list[dict]:
-  """The rows of a run's history.jsonl."""
+def read_history(workdir: str, info: dict) -> list[dict]:
+  """The rows of a run's history.jsonl that belong to its last checkpoint."""
   path = pathlib.Path(workdir) / "history.jsonl"
-  return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+  lines = path.read_text().splitlines() if path.exists() else []
+  return [json.loads(line) for line in lines[: info["position"]["history_rows"]]]

@@ -109,7 +109,7 @@ def train_step(
   def mean_loss(trained):
     params = {**state.params, **trained}
     values, batch_stats = loss(params, state.batch_stats, batch, phase.train_batch_stats)
-    sums = jax.tree.map(lambda value: jnp.sum(value * batch["mask"]), values)
+    sums = jax.tree.map(lambda value: jnp.sum(jnp.where(batch["mask"] > 0, value, 0.0)), values)
     return sums["loss"] / count, (sums, batch_stats)
 
   gradient, (sums, batch_stats) = jax.grad(mean_loss, has_aux=True)(trained)
