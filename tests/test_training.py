@@ -152,11 +152,8 @@ def test_the_files_of_a_run(run, cache):
   assert json.loads((workdir / "config.json").read_text()) == make_config(cache)
   steps = sorted(int(path.name) for path in (workdir / "checkpoints").iterdir())
   assert steps == [6, 7]
-  assert sorted(p.name for p in workdir.iterdir()) == [
-    "checkpoints",
-    "config.json",
-    "history.jsonl",
-  ]
+  names = {path.name for path in workdir.iterdir()}
+  assert names == {".lock", "checkpoints", "config.json", "history.jsonl", "results.json"}
 
 
 def test_load_gives_the_network_of_the_best_last_layer_epoch(run):
