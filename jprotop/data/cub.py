@@ -68,14 +68,24 @@ def _unpack(archive: pathlib.Path, cache: pathlib.Path) -> pathlib.Path:
     temporary.mkdir()
     try:
       with tarfile.open(archive) as tar:
-        # The data filter refuses members that would land outside the folder.
-        tar.extractall(temporary, filter="data")
+        # Python before 3.11.4 has no filters: there our own check stands alone.
+        tar.extraction_filter = getattr(tarfile, "data_filter", None)
+        for member in tar:
+          _check_member(member)
+          tar.extract(member, temporary)
         # To tar a damaged header looks like the end; the checksum stands behind the true one.
         while tar.fileobj.read(1 << 20):
           pass
     except _BROKEN_ARCHIVE as error:
       raise InputError(f"{archive} cannot be unpacked ({error}); download it again") from error
   return target
+
+
+def _check_member(member: tarfile.TarInfo) -> None:
+  """Refuses what is no plain file or folder, or would land outside the target."""
+  path = pathlib.PurePosixPath(member.name)
+  if path.is_absolute() or ".." in path.parts or not (member.isfile() or member.isdir()):
+    raise tarfile.TarError(f"member {member.name!r} is a link, or would be written elsewhere")
 
 
 def download(directory: pathlib.Path, *, url: str = URL, md5: str = MD5) -> pathlib.Path:
