@@ -3,8 +3,9 @@
   python -m experiments.train --config=configs/cub_resnet18.py --config.data.dir=CUB_200_2011 \
     --workdir=runs/cub_resnet18
 
-Cost: 239,760 augmented images an epoch, 31 epochs; meant for an accelerator. Without pretrained
-weights, add --config.training.pretrain.epochs=N for a spell as a plain classifier first.
+Cost: 239,760 augmented images an epoch, 31 epochs; meant for an accelerator. That figure starts
+from ImageNet weights, which jprotop cannot load yet: from random ones add
+--config.training.pretrain.epochs=N, a spell as a plain classifier first.
 """
 
 from configs import base

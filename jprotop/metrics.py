@@ -13,7 +13,9 @@ def wilson_interval(count: int, total: int, confidence: float = 0.95) -> tuple[f
   share = count / total
   centre = (share + z * z / (2 * total)) / (1 + z * z / total)
   half = (z / (1 + z * z / total)) * np.sqrt(share * (1 - share) / total + z * z / (4 * total**2))
-  return (max(0.0, float(centre - half)), min(1.0, float(centre + half)))
+  # At the ends the bound is the end itself, but for rounding.
+  low = 0.0 if count == 0 else float(centre - half)
+  return (low, 1.0 if count == total else float(centre + half))
 
 
 def bootstrap_interval(
