@@ -12,13 +12,13 @@ from experiments import cli
 from jprotop.data.dataset import Dataset
 from jprotop.evaluation import accuracy, results
 from jprotop.figures import canvas, curves, tables
-from jprotop.training import loop
+from jprotop.training import runs
 
 
 def evaluate(workdir: pathlib.Path, dataset: Dataset | None = None, split_name: str = "test"):
   """Writes evaluate.SPLIT into results.json, and the confusion matrix as a figure."""
   model, variables, info = jprotop.load(str(workdir))
-  dataset = loop.dataset_of(info, dataset)
+  dataset = runs.dataset_of(info, dataset)
   split = dataset.split(split_name)
   size = info["config"]["training"]["evaluation_batch_size"]
   scores = accuracy.predict(model, variables, split, batch_size=size)

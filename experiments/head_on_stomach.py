@@ -25,11 +25,11 @@ from jprotop.data import own_images
 from jprotop.data.batches import to_float
 from jprotop.data.dataset import Dataset
 from jprotop.errors import InputError
-from jprotop.evaluation import accuracy, results
+from jprotop.evaluation import accuracy, attack_cases, results
 from jprotop.evaluation import head_on_stomach as experiment
 from jprotop.figures import canvas, curves, panels, tables
 from jprotop.files import atomic_path
-from jprotop.training import loop
+from jprotop.training import runs
 
 _NUM_FIGURES = 6
 
@@ -55,7 +55,7 @@ def define_flags() -> None:
   flags.DEFINE_integer("num_steps", None, "Gradient steps; paper: 40.")
   flags.DEFINE_boolean("random_start", True, "Start from noise U(-eps, eps).")
   flags.DEFINE_integer("seed", 0, "Of the choice of images and of the noise.", lower_bound=0)
-  flags.DEFINE_enum("protocol", None, list(experiment.RULES), "Default: the run's own.")
+  flags.DEFINE_enum("protocol", None, list(attack_cases.RULES), "Default: the run's own.")
   flags.DEFINE_string("out", None, "Folder for what it writes; default: the run's own.")
 
 
@@ -90,7 +90,7 @@ def attack_run(
   images: str | None = None,
   num_images: int | None = None,
   prototype: int | None = None,
-  target: experiment.Target | None = None,
+  target: attack_cases.Target | None = None,
   protocol: str | None = None,
   seed: int = 0,
   random_start: bool = True,
@@ -108,8 +108,8 @@ def attack_run(
     raise InputError(f"{workdir} has no pushed prototypes yet; run experiments.train to its end")
   budget = {name: budget.get(name, settings[name]) for name in ("eps", "step_size", "num_steps")}
   protocol = protocol or config["protocol"]
-  rules = experiment.RULES[protocol]
-  dataset, target = loop.dataset_of(info, dataset), target or experiment.Target()
+  rules = attack_cases.RULES[protocol]
+  dataset, target = runs.dataset_of(info, dataset), target or attack_cases.Target()
   if images is None:
     count = num_images if num_images is not None else settings["num_images"]
     chosen = own_images.from_split(
@@ -118,9 +118,9 @@ def attack_run(
   else:
     chosen = own_images.from_argument(images, dataset.test)
   seen = experiment.look(model, variables, chosen, settings["batch_size"])
-  prototypes = experiment.choose_prototypes(model, seen["logits"], seen["activations"], prototype)
+  prototypes = attack_cases.choose_prototypes(model, seen["logits"], seen["activations"], prototype)
   maps = seen["similarity_map"][np.arange(len(chosen)), ..., prototypes]
-  cases = experiment.build_cases(chosen, prototypes, maps, target, rules)
+  cases = attack_cases.build_cases(chosen, prototypes, maps, target, rules)
   record = experiment.attack(
     model,
     variables,
@@ -225,7 +225,7 @@ def main() -> None:
     images=given.images,
     num_images=given.num_images,
     prototype=given.prototype,
-    target=experiment.Target(cells=cells, part=given.target_part),
+    target=attack_cases.Target(cells=cells, part=given.target_part),
     protocol=given.protocol,
     seed=given.seed,
     random_start=given.random_start,

@@ -13,7 +13,7 @@ from jprotop.data.dataset import Dataset
 from jprotop.evaluation import results
 from jprotop.figures import canvas, curves, panels, tables
 from jprotop.figures.run_report import write_run_report
-from jprotop.training import loop
+from jprotop.training import runs
 
 
 def push_numbers(history: list[dict]) -> dict | None:
@@ -35,8 +35,8 @@ def push_numbers(history: list[dict]) -> dict | None:
 def write_report(workdir: pathlib.Path, dataset: Dataset | None = None) -> pathlib.Path:
   """Draws the curves and the gallery, and writes report.html."""
   model, _, info = jprotop.load(str(workdir))
-  dataset = loop.dataset_of(info, dataset)
-  history = loop.read_history(str(workdir), info)
+  dataset = runs.dataset_of(info, dataset)
+  history = runs.read_history(str(workdir), info)
   canvas.save(curves.training_curves(history), workdir / "figures/training_curves.png")
   if info["provenance"] is not None:
     pages = panels.prototype_gallery(_prototypes(model, dataset, info))

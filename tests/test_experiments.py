@@ -11,7 +11,7 @@ from PIL import Image
 import jprotop
 from experiments import head_on_stomach, report
 from jprotop.errors import InputError
-from jprotop.evaluation.head_on_stomach import Target
+from jprotop.evaluation.attack_cases import Target
 
 
 @pytest.fixture

@@ -9,8 +9,10 @@ from jprotop import regions
 from jprotop.data.own_images import Images
 from jprotop.data.parts import PARTS
 from jprotop.errors import InputError
+from jprotop.evaluation import attack_cases
 from jprotop.evaluation import head_on_stomach as hos
-from jprotop.evaluation.head_on_stomach import RULES, Budget, Target
+from jprotop.evaluation.attack_cases import RULES, Target
+from jprotop.evaluation.head_on_stomach import Budget
 
 GRID, SIZE = (4, 4), 32  # cells of 8 pixels
 
@@ -51,18 +53,18 @@ def images_with(*points):
 
 
 def test_parts_and_groups_by_name():
-  assert [PARTS[i] for i in hos.part_indices("stomach")] == ["belly", "breast"]
-  assert [PARTS[i] for i in hos.part_indices("left eye")] == ["left eye"]
-  assert len(hos.part_indices("head")) == 7
+  assert [PARTS[i] for i in attack_cases.part_indices("stomach")] == ["belly", "breast"]
+  assert [PARTS[i] for i in attack_cases.part_indices("left eye")] == ["left eye"]
+  assert len(attack_cases.part_indices("head")) == 7
   with pytest.raises(
     InputError, match=r"'knee' is not known; parts: back, .* groups: head, stomach"
   ):
-    hos.part_indices("knee")
+    attack_cases.part_indices("knee")
 
 
 def test_a_prototype_sits_on_the_part_in_its_box_that_is_nearest_to_its_peak():
   points = bird(beak=(0, 0), crown=(0, 1), belly=(2, 2), tail=(3, 3))
-  at = lambda box, peak: hos.group_at(regions.Box(*box), peak, points)  # noqa: E731
+  at = lambda box, peak: attack_cases.group_at(regions.Box(*box), peak, points)  # noqa: E731
   assert at((0, 8, 0, 16), (1, 1)) == "head"
   assert at((16, 24, 16, 24), (20, 20)) == "stomach"
   # Two parts of the head are in the box, but the peak is on the belly.
@@ -92,18 +94,18 @@ BIRD = bird(beak=(0, 0), crown=(0, 1), belly=(2, 2), breast=(1, 1), tail=(3, 3))
   ],
 )
 def test_find_target(target, group, wanted, rule):
-  found, how = hos.find_target(hot(0, 0), cells((0, 0), (0, 1)), group, BIRD, SIZE, target)
+  found, how = attack_cases.find_target(hot(0, 0), cells((0, 0), (0, 1)), group, BIRD, SIZE, target)
   assert how == rule
   assert (found == cells(*wanted)).all()
 
 
 def test_the_stomach_is_taken_without_the_cells_of_s():
   source = cells((0, 0), (0, 1), (1, 0), (1, 1))  # covers the breast
-  found, how = hos.find_target(hot(0, 0), source, "head", BIRD, SIZE, Target())
+  found, how = attack_cases.find_target(hot(0, 0), source, "head", BIRD, SIZE, Target())
   assert how == "stomach" and (found == cells((2, 2))).all()
   # Nothing of the stomach is left beside S, or nothing of it is visible: the fallback.
   for points in (bird(beak=(0, 0), breast=(1, 1)), bird(beak=(0, 0))):
-    found, how = hos.find_target(hot(0, 0), source, "head", points, SIZE, Target())
+    found, how = attack_cases.find_target(hot(0, 0), source, "head", points, SIZE, Target())
     assert how == "least active" and found.sum() == 4 and not (found & source).any()
 
 
@@ -115,22 +117,24 @@ def test_the_stomach_is_taken_without_the_cells_of_s():
   ],
 )
 def test_a_target_that_is_not_there_has_a_reason(source, target, reason):
-  found, how = hos.find_target(hot(0, 0), source, "head", BIRD, SIZE, target)
+  found, how = attack_cases.find_target(hot(0, 0), source, "head", BIRD, SIZE, target)
   assert found is None and how == reason
 
 
 def test_cells_and_parts_that_do_not_exist_are_input_errors():
   arguments = (hot(0, 0), cells((0, 0)), "head", BIRD, SIZE)
   with pytest.raises(InputError, match="outside this network's 4 x 4 grid"):
-    hos.find_target(*arguments, Target(cells=((0, 0), (4, 0))))
+    attack_cases.find_target(*arguments, Target(cells=((0, 0), (4, 0))))
   with pytest.raises(InputError, match="not known"):
-    hos.find_target(*arguments, Target(part="knee"))
+    attack_cases.find_target(*arguments, Target(part="knee"))
 
 
 def test_cases_take_s_from_the_box_and_skip_what_cannot_be_attacked():
   images = images_with(BIRD, bird(beak=(0, 0)), BIRD)
   maps = np.stack([hot(0, 0), hot(0, 0), hot(3, 3)])
-  found = hos.build_cases(images, np.array([5, 1, 0]), maps, Target(part="belly"), RULES["paper"])
+  found = attack_cases.build_cases(
+    images, np.array([5, 1, 0]), maps, Target(part="belly"), RULES["paper"]
+  )
   assert found.images.image_id == ["bird 0", "bird 2"]
   assert (found.images.image == images.image[[0, 2]]).all()
   assert found.images.label.tolist() == [0, 2]
@@ -143,14 +147,14 @@ def test_cases_take_s_from_the_box_and_skip_what_cannot_be_attacked():
     box = regions.high_activation_box(similarity_map, SIZE, SIZE)
     assert (source == regions.box_cells(box, GRID, (SIZE, SIZE))).all()
   with pytest.raises(InputError, match=r"none of the 3 images .* throat is not visible"):
-    hos.build_cases(images, np.zeros(3, int), maps, Target(part="throat"), RULES["paper"])
+    attack_cases.build_cases(images, np.zeros(3, int), maps, Target(part="throat"), RULES["paper"])
 
 
 def test_the_authors_rules_make_rectangles_and_take_the_border_cell(monkeypatch):
   # A box of high activation that ends exactly on the border of cell (0, 0).
   monkeypatch.setattr(regions, "high_activation_box", lambda *_: regions.Box(0, 8, 0, 8))
   images, maps = images_with(bird(belly=(3, 1), breast=(1, 3))), hot(0, 0)[None]
-  build = lambda name: hos.build_cases(  # noqa: E731
+  build = lambda name: attack_cases.build_cases(  # noqa: E731
     images, np.array([0]), maps, Target(part="stomach"), RULES[name]
   )
   paper, authors = build("paper"), build("authors")
@@ -169,11 +173,11 @@ def test_choose_prototypes(tiny):
   model, _ = tiny  # prototypes 0, 1 of class 0; 2, 3 of 1; 4, 5 of 2
   logits = np.array([[0.0, 1, 0], [3, 2, 1]])
   activations = np.array([[9.0, 9, 1, 2, 9, 9], [3, 3, 9, 9, 9, 9]])
-  assert hos.choose_prototypes(model, logits, activations, None).tolist() == [3, 0]
-  assert hos.choose_prototypes(model, logits, activations, 5).tolist() == [5, 5]
+  assert attack_cases.choose_prototypes(model, logits, activations, None).tolist() == [3, 0]
+  assert attack_cases.choose_prototypes(model, logits, activations, 5).tolist() == [5, 5]
   for bad in (-1, 6):
     with pytest.raises(InputError, match=f"prototype {bad} does not exist; .* 0 to 5"):
-      hos.choose_prototypes(model, logits, activations, bad)
+      attack_cases.choose_prototypes(model, logits, activations, bad)
 
 
 # --- the attack
@@ -189,7 +193,7 @@ def cases(tiny):
   )
   target = np.stack([cells((1, i % 2), grid=grid) for i in range(5)])
   source = np.stack([cells((0, 0), (0, 1), grid=grid)] * 5)
-  return hos.Cases(
+  return attack_cases.Cases(
     images, np.arange(5), source, target, ["cells"] * 5, [""] * 5, skipped=[]
   )  # fmt: skip
 
@@ -312,7 +316,7 @@ def test_rows_per_image():
     images_with(BIRD, BIRD, BIRD), label=np.array([0, 1, -1]), image_id=["a", "b", "c"]
   )
   record = made_record()
-  cases = hos.Cases(
+  cases = attack_cases.Cases(
     images, record["prototype"], record["source"], record["target"],
     ["stomach", "least active", "cells"], ["head", "", "tail"], [],
   )  # fmt: skip

@@ -14,7 +14,7 @@ from configs import base
 from jprotop.data import batches
 from jprotop.errors import InputError
 from jprotop.evaluation import accuracy
-from jprotop.training import checkpoints, loop
+from jprotop.training import checkpoints, loop, runs
 
 PHASES = ("pretrain", "warm", "joint", "push", "last_layer")
 EPOCHS = {"pretrain": 1, "warm": 1, "joint": 2, "push": 1, "last_layer": 2}
@@ -113,7 +113,7 @@ def assert_equal_trees(a, b):
 
 
 def rows_of(workdir, **wanted):
-  rows = loop.read_history(workdir, jprotop.load(workdir)[2])
+  rows = runs.read_history(workdir, jprotop.load(workdir)[2])
   return [row for row in rows if all(row.get(key) == value for key, value in wanted.items())]
 
 
@@ -124,7 +124,7 @@ def test_history_has_a_row_for_every_epoch(run):
   workdir, _ = run
   expected = [phase for phase in PHASES for _ in range(EPOCHS[phase])]
   first_of_epoch = {
-    row["epoch"]: row["phase"] for row in loop.read_history(workdir, jprotop.load(workdir)[2])
+    row["epoch"]: row["phase"] for row in runs.read_history(workdir, jprotop.load(workdir)[2])
   }
   assert first_of_epoch == dict(enumerate(expected))
   train = rows_of(workdir, split="train")
@@ -233,11 +233,11 @@ def test_other_images_under_the_same_config_are_refused(run, copy, cache, monkey
   """A class renamed, or an image added, must not be taken for the data the run knows."""
   _, dataset = run
   other = dataclasses.replace(dataset, class_names=["a", "b", "c"])
-  monkeypatch.setattr(loop, "load_dataset", lambda *_, **__: other)
+  monkeypatch.setattr(runs, "load_dataset", lambda *_, **__: other)
   with pytest.raises(InputError, match="does not hold the images"):
     loop.train(make_config(cache), str(copy))
   with pytest.raises(InputError, match="does not hold the images"):
-    loop.dataset_of(jprotop.load(str(copy))[2])
+    runs.dataset_of(jprotop.load(str(copy))[2])
 
 
 def test_two_trainings_do_not_share_a_workdir(copy, cache):

@@ -12,32 +12,17 @@ import numpy as np
 from tqdm import tqdm
 
 from jprotop import parallel, push
-from jprotop.attacks.pgd import check_budget
 from jprotop.data import batches
-from jprotop.data.dataset import Dataset, Split, load_dataset
+from jprotop.data.dataset import Dataset, Split
 from jprotop.errors import InputError
 from jprotop.evaluation import accuracy, results
 from jprotop.files import atomic_path
-from jprotop.models.protopnet import BackboneClassifier, grid_of, make_model
+from jprotop.models.protopnet import BackboneClassifier, make_model
 from jprotop.training import phases as phases_lib
-from jprotop.training import steps
+from jprotop.training import runs, steps
 from jprotop.training.checkpoints import Checkpoints, Position, claim_workdir
 
 _log = logging.getLogger("jprotop")
-
-
-def open_dataset(config: dict) -> Dataset:
-  """The data set of a config."""
-  data = config["data"]
-  return load_dataset(
-    data["name"],
-    directory=data["dir"],
-    image_size=data["image_size"],
-    validation_share=data["validation_share"],
-    seed=config["seed"],
-    cache=data["cache"],
-    toy=data["toy"],
-  )
 
 
 def train(config: dict, workdir: str) -> Dataset:
@@ -47,64 +32,15 @@ def train(config: dict, workdir: str) -> Dataset:
   is saved; a killed run continues from there to the same result.
   """
   workdir = pathlib.Path(workdir)
-  config = check_config(config)
+  config = runs.check_config(config)
   plan = phases_lib.make_phases(config["training"], config["protocol"])
-  dataset = open_dataset(config)
+  dataset = runs.open_dataset(config)
   keep = config["training"]["keep_checkpoints"]
   with (
     claim_workdir(workdir, config),
     contextlib.closing(Checkpoints(workdir, keep=keep)) as checkpoints,
   ):
     Trainer(config, workdir, dataset, plan, checkpoints).run()
-  return dataset
-
-
-def check_config(config: dict) -> dict:
-  """The config with its data folder as an absolute path, after all its numbers were checked.
-
-  Raises:
-    InputError: before anything is written or computed.
-  """
-  model = make_model(config["model"], num_classes=2)
-  data, training, attack = config["data"], config["training"], config["attack"]
-  for name in ("batch_size", "push_batch_size", "evaluation_batch_size"):
-    parallel.check_batch_size(training[name], f"training.{name}")
-  at_least = {
-    "seed": (config["seed"], 0),
-    "data.copies": (data["copies"], 0),
-    "data.image_size": (data["image_size"], 1),
-    "training.keep_checkpoints": (training["keep_checkpoints"], 1),
-    "training.joint.decay_every": (training["joint"]["decay_every"], 1),
-    "attack.num_images": (attack["num_images"], 1),
-    "attack.batch_size": (attack["batch_size"], 1),
-  }
-  for name, (value, least) in at_least.items():
-    if value < least:
-      raise InputError(f"{name}={value} must be at least {least}; change --config.{name}")
-  check_budget(**{name: attack[name] for name in ("eps", "step_size", "num_steps")})
-  if min(grid_of(model, data["image_size"])) < 2:
-    raise InputError(
-      f"data.image_size={data['image_size']} leaves {model.backbone} less than 2 x 2 cells; take "
-      "larger images"
-    )
-  directory = str(pathlib.Path(data["dir"]).expanduser().absolute()) if data["dir"] else ""
-  return {**config, "data": {**data, "dir": directory}}
-
-
-def dataset_of(info: dict, dataset: Dataset | None = None) -> Dataset:
-  """The data set that a run (the `info` of `jprotop.load`) was trained on.
-
-  Raises:
-    InputError: what is there now has other images, labels, boxes or splits.
-  """
-  dataset = dataset or open_dataset(info["config"])
-  if dataset.identity != info["data"]:
-    raise InputError(
-      f"{info['config']['data']['dir'] or info['config']['data']['name']} does not hold the images "
-      "that this run was trained on; bring them back, or train in another --workdir"
-    )
-  if not info["finished"]:
-    _log.warning("this run has not finished its training; the numbers are those of its last epoch")
   return dataset
 
 
@@ -254,7 +190,9 @@ class Trainer:
 
   def _push(self, bar: tqdm) -> None:
     bar.set_description("push")
-    train_set, size = self.dataset.train, self.config["training"]["push_batch_size"]
+    # Unlike in training, the size of a batch has no say in the result: devices round it up.
+    size = parallel.round_up(self.config["training"]["push_batch_size"])
+    train_set = self.dataset.train
     # The test set is only measured here; nothing is chosen by it.
     measured = [s for s in (self.dataset.validation, self.dataset.test) if len(s)]
     before = {split.name: self._accuracy(split) for split in measured}
@@ -337,7 +275,7 @@ class Trainer:
   def _restore(self, step: int) -> None:
     """Takes up the state of a checkpoint."""
     model, info = self.checkpoints.restore(step)
-    dataset_of({**info, "config": self.config, "finished": True}, self.dataset)
+    runs.dataset_of({**info, "config": self.config, "finished": True}, self.dataset)
     self.position = Position(**info["position"])
     self.params, self.batch_stats = model["params"], model["batch_stats"]
     self.provenance = model.get("provenance", {})
@@ -359,10 +297,3 @@ class Trainer:
       rows = history.read_text().splitlines(keepends=True)[: self.position.history_rows]
       with atomic_path(history) as temporary:
         temporary.write_text("".join(rows))
-
-
-def read_history(workdir: str, info: dict) -> list[dict]:
-  """The rows of a run's history.jsonl that belong to its last checkpoint."""
-  path = pathlib.Path(workdir) / "history.jsonl"
-  lines = path.read_text().splitlines() if path.exists() else []
-  return [json.loads(line) for line in lines[: info["position"]["history_rows"]]]
