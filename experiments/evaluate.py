@@ -27,7 +27,7 @@ def evaluate(workdir: pathlib.Path, dataset: Dataset | None = None, split_name: 
     "accuracy": accuracy.accuracy(scores, split.label),
     "confusion": matrix.tolist(),
     "class_names": dataset.class_names,
-    "finished_training": info["finished"],
+    **({} if info["finished"] else {"finished_training": False}),
   }
   before = results.read_results(workdir).get("evaluate", {})
   sections = {"evaluate": {**before, split_name: numbers}}

@@ -1,11 +1,14 @@
 """Head on Stomach (Section 3): noise that moves where a prototype is found.
 
   python -m experiments.head_on_stomach --workdir=runs/demo
-  python -m experiments.head_on_stomach --workdir=runs/demo --images=3,17 --target_part=belly
-  python -m experiments.head_on_stomach --workdir=runs/demo --images=bird.jpg --target_cells=1,1:2,2
+  python -m experiments.head_on_stomach --workdir=runs/demo --out=runs/tail --images=3,17 \
+    --target_part=tail
+  python -m experiments.head_on_stomach --workdir=runs/demo --out=runs/mine --images=bird.jpg \
+    --target_cells=1,1:2,2 --eps=4/255
 
 Without --images it attacks test images that the network classifies correctly, drawn from --seed.
-It writes figures, results.json and attack.npz into the run's folder. attack.npz holds, for each
+It writes figures, results.json and attack.npz into --out, by default the run's folder, in place of
+those of an earlier attack there. attack.npz holds, for each
 of N images: images and attacked [N, S, S, 3]; mask [N, S, S], the pixels of S_noisy; source and
 target [N, h, w], the cells S and S_noisy; prototype and image_id [N]; and for each of clean,
 attacked and control (random noise of the same size) NAME_similarity_map [N, h, w] and NAME_logits
@@ -28,10 +31,18 @@ from jprotop.errors import InputError
 from jprotop.evaluation import accuracy, attack_cases, results
 from jprotop.evaluation import head_on_stomach as experiment
 from jprotop.figures import canvas, curves, panels, tables
-from jprotop.files import atomic_path
+from jprotop.files import atomic_path, ensure_folder
 from jprotop.training import runs
 
 _NUM_FIGURES = 6
+
+
+class _Fraction(flags.ArgumentParser):
+  """A flag's number, written 0.0314 or 8/255."""
+
+  def parse(self, argument) -> float:
+    numerator, _, denominator = str(argument).partition("/")
+    return float(numerator) / float(denominator or 1)
 
 
 def define_flags() -> None:
@@ -50,8 +61,10 @@ def define_flags() -> None:
     "target_cells", None, "S_noisy as first and last cell, inclusive: row,column:row,column."
   )
   flags.DEFINE_string("target_part", None, "S_noisy as a part or group: belly, tail, head.")
-  flags.DEFINE_float("eps", None, "Largest change of a pixel value, in [0, 1]; paper: 8/255.")
-  flags.DEFINE_float("step_size", None, "Step in units of [0, 1]; paper: 2/255.")
+  for name, text in (("eps", "Largest change of a pixel value"), ("step_size", "Step")):
+    default = "8/255" if name == "eps" else "2/255"
+    text = f"{text}, in units of [0, 1]: 0.01 or {default}, which is the paper's."
+    flags.DEFINE(_Fraction(), name, None, text, serializer=flags.ArgumentSerializer())
   flags.DEFINE_integer("num_steps", None, "Gradient steps; paper: 40.")
   flags.DEFINE_boolean("random_start", True, "Start from noise U(-eps, eps).")
   flags.DEFINE_integer("seed", 0, "Of the choice of images and of the noise.", lower_bound=0)
@@ -109,6 +122,8 @@ def attack_run(
   budget = {name: budget.get(name, settings[name]) for name in ("eps", "step_size", "num_steps")}
   protocol = protocol or config["protocol"]
   rules = attack_cases.RULES[protocol]
+  place = pathlib.Path(out) if out else workdir
+  ensure_folder(place / "figures")
   dataset, target = runs.dataset_of(info, dataset), target or attack_cases.Target()
   if images is None:
     count = num_images if num_images is not None else settings["num_images"]
@@ -142,7 +157,6 @@ def attack_run(
     **experiment.summarise(record, cases.rule),
     "images": experiment.per_image(record, cases, classes),
   }
-  place = pathlib.Path(out) if out else workdir
   with atomic_path(place / "attack.npz") as temporary:
     np.savez(temporary, image_id=np.array(cases.images.image_id), **record)
   _write_figures(place, model, dataset, info, cases, record)
@@ -191,6 +205,7 @@ def _example(model, dataset, info, cases, record, i: int) -> panels.HeadOnStomac
     predicted_before=classes[int(record["clean_logits"][i].argmax())],
     predicted_after=classes[int(record["attacked_logits"][i].argmax())],
     image_id=cases.images.image_id[i],
+    moved=bool(experiment.peak_inside(attacked[None], record["target"][i : i + 1])[0]),
   )
 
 

@@ -1,6 +1,7 @@
 """Writing files so that a killed program never leaves half of one."""
 
 import contextlib
+import errno
 import json
 import os
 import pathlib
@@ -11,6 +12,16 @@ from collections.abc import Iterator
 from typing import Any
 
 from jprotop.errors import InputError
+
+
+def ensure_folder(path: pathlib.Path) -> None:
+  """Makes a folder that results will go to: before the work, not after it."""
+  try:
+    path.mkdir(parents=True, exist_ok=True)
+  except OSError as error:
+    raise InputError(
+      f"cannot make the folder {path}: {error.strerror or error}; choose another place"
+    ) from error
 
 
 @contextlib.contextmanager
@@ -30,9 +41,8 @@ def atomic_path(path: str | os.PathLike) -> Iterator[pathlib.Path]:
     yield temporary
     os.replace(temporary, path)
   except OSError as error:
-    raise InputError(
-      f"cannot write {path}: {error.strerror or error}; free some space or choose another place"
-    ) from error
+    remedy = "free some space" if error.errno == errno.ENOSPC else "choose another place"
+    raise InputError(f"cannot write {path}: {error.strerror or error}; {remedy}") from error
   finally:
     if temporary.is_dir():
       shutil.rmtree(temporary, ignore_errors=True)

@@ -137,6 +137,13 @@ def test_what_cannot_be_attacked_is_said(fast, in_cache, given, message):
   assert (in_cache / "results.json").read_text() == before
 
 
+def test_an_eps_may_be_written_as_a_fraction():
+  parse = head_on_stomach._Fraction().parse
+  assert parse("8/255") == 8 / 255 and parse("0.5") == 0.5
+  with pytest.raises(ValueError):
+    parse("8/255/2")
+
+
 @pytest.mark.parametrize("text", ["1,1", "1,1:2", "a,b:c,d", "1,1:2,2:3,3"])
 def test_malformed_cells(text):
   with pytest.raises(InputError, match="row,column:row,column"):

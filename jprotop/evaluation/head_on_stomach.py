@@ -114,7 +114,7 @@ def highest(maps: np.ndarray, cells: np.ndarray) -> np.ndarray:
   return np.where(cells, maps, -np.inf).max(axis=(1, 2))
 
 
-def _peak_inside(maps: np.ndarray, cells: np.ndarray) -> np.ndarray:
+def peak_inside(maps: np.ndarray, cells: np.ndarray) -> np.ndarray:
   """Whether the first maximum of each map [N, h, w] lies in its cells."""
   flat = maps.reshape(len(maps), -1)
   return cells.reshape(len(maps), -1)[np.arange(len(maps)), flat.argmax(axis=1)]
@@ -127,7 +127,7 @@ def summarise(record: dict[str, np.ndarray], rule: list[str]) -> dict:
   """
   clean, attacked = record["clean_similarity_map"], record["attacked_similarity_map"]
   source, target = record["source"], record["target"]
-  moved = _peak_inside(attacked, target)
+  moved = peak_inside(attacked, target)
   kept = record["attacked_logits"].argmax(1) == record["clean_logits"].argmax(1)
   exceeds = highest(attacked, target) > clean.max(axis=(1, 2))
   numbers = {
@@ -135,8 +135,8 @@ def summarise(record: dict[str, np.ndarray], rule: list[str]) -> dict:
     "exceeds_clean_maximum": metrics.share(exceeds),
     "prediction_kept": metrics.share(kept),
     "moved_and_prediction_kept": metrics.share(moved & kept),
-    "clean_peak_in_target": metrics.share(_peak_inside(clean, target)),
-    "control_moved": metrics.share(_peak_inside(record["control_similarity_map"], target)),
+    "clean_peak_in_target": metrics.share(peak_inside(clean, target)),
+    "control_moved": metrics.share(peak_inside(record["control_similarity_map"], target)),
     "similarity_source_before": metrics.mean(highest(clean, source)),
     "similarity_source_after": metrics.mean(highest(attacked, source)),
     "similarity_target_before": metrics.mean(highest(clean, target)),
@@ -159,7 +159,7 @@ def per_image(record: dict[str, np.ndarray], cases: Cases, class_names: list[str
     "similarity_target_before": highest(clean, record["target"]),
     "similarity_target_after": highest(attacked, record["target"]),
   }
-  moved = _peak_inside(attacked, record["target"])
+  moved = peak_inside(attacked, record["target"])
   rows = []
   for i, image_id in enumerate(cases.images.image_id):
     label = int(cases.images.label[i])

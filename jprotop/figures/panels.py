@@ -33,7 +33,8 @@ class HeadOnStomachExample:
   Images are [H, W, 3] in [0, 1], maps are similarities upsampled to the image [H, W], boxes the
   regions of high activation, noise_mask [H, W] the pixels that the noise may change. The source
   image may have another size. clean_similarity and attacked_similarity are the prototype's image
-  scores: the maximum of its similarity map.
+  scores: the maximum of its similarity map. moved: whether that maximum is now in S_noisy; None
+  leaves it unsaid.
   """
 
   source_image: np.ndarray
@@ -53,6 +54,7 @@ class HeadOnStomachExample:
   predicted_before: str
   predicted_after: str
   image_id: str | int
+  moved: bool | None = None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -156,6 +158,8 @@ class _Page:
   def caption(self, example: HeadOnStomachExample) -> None:
     """The title above and the key below."""
     title = f"Image {canvas.plain(example.image_id)}: {canvas.class_label(example.true_class)}"
+    if example.moved is not None:
+      title += f" ({'moved' if example.moved else 'not moved'})"
     x, y = self.margin / self.width, 1 - 0.12 / self.height
     self.figure.text(x, y, title, fontsize=11, fontweight="bold", va="top", color=canvas.INK)
     marks = {

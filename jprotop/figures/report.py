@@ -104,8 +104,9 @@ def summary(results: Mapping[str, Any]) -> str:
   metrics, sentences = attack.get("metrics", {}), []
   if "moved_to_target" in metrics:
     moved = tables.format_share(metrics["moved_to_target"])
-    sentence = "Small noise moved the prototype to the chosen place on {} of the attacked images."
-    sentences.append(sentence.format(moved))
+    noise = f"Noise of at most {attack['eps'] * 255:.3g}/255" if "eps" in attack else "Noise"
+    sentence = "{} moved the prototype to the chosen place on {} of the attacked images."
+    sentences.append(sentence.format(noise, moved))
   for name, sentence in {
     "exceeds_clean_maximum": "On {} of the attacked images it scored higher there than anywhere "
     "on the clean image.",
@@ -139,10 +140,37 @@ def number_tables(results: Mapping[str, Any]) -> list[dict[str, Any]]:
     "Classification": evaluate,
     "Push": _meanings(results.get("push", {}), PUSH),
   }
-  return [
+  numbers = [
     {"heading": heading, "rows": [(name, tables.format_metric(m)) for name, m in rows.items()]}
     for heading, rows in groups.items()
     if rows
+  ]
+  settings = _attack_settings(attack)
+  return [*numbers, {"heading": "How it was attacked", "rows": settings}] if settings else numbers
+
+
+def _attack_settings(attack: Mapping[str, Any]) -> list[tuple[str, str]]:
+  """What was attacked, how, and what was left out, as (meaning, text)."""
+  if "request" not in attack:
+    return []
+  request, rows = attack["request"], attack["images"]
+  chosen = request["images"] or "correctly classified test images, drawn at random"
+  target = request["part"] or request["cells"] or "the stomach from the head, else least active"
+  prototype = "the most activated of the predicted class"
+  if request["prototype"] is not None:
+    prototype = str(request["prototype"])
+  overlapping = sum(row["cells_in_source_and_target"] > 0 for row in rows)
+  left_out = [f"{s['image_id']}: {s['reason']}" for s in attack["not_attacked"]]
+  left_out += attack["unreadable"]
+  return [
+    ("Images", f"{attack['num_images']}: {chosen}"),
+    ("Prototype", prototype),
+    ("S_noisy", str(target)),
+    ("Noise", f"eps {attack['eps'] * 255:.3g}/255, step {attack['step_size'] * 255:.3g}/255"),
+    ("Steps", f"{attack['num_steps']}, random start: {attack['random_start']}"),
+    ("Protocol and seed", f"{attack['protocol']}, {attack['seed']}"),
+    ("Images on which S_noisy shares cells with S", str(overlapping)),
+    ("Left out", "; ".join(left_out) or "none"),
   ]
 
 

@@ -11,18 +11,20 @@ _GALLERY_PAGES = 6
 _SECTIONS = (
   (
     "head_on_stomach_*.png",
-    "The same prototype, found somewhere else",
+    "Where a prototype is found, before and after",
     "The layout of the paper's Figure 1. Left: the training image that the prototype comes from, "
     "and the prototype itself. Top row: the clean image and where the network finds the prototype "
     "(yellow). Bottom row: the same image with noise inside the green outline only. Compare the "
-    "yellow boxes, and the similarities printed above them. Both heat maps share one scale.",
+    "yellow boxes, and the similarities printed above them. Both heat maps share one scale. Shown "
+    "are the first attacked images, those first on which a prototype was to move from head to "
+    "stomach; each title says whether it moved.",
   ),
   (
     "similarity_shift.png",
     "Every attacked image",
     "Similarity of the attacked prototype inside S, where it was found, and inside S_noisy, where "
-    "it was moved, before and after the attack; one line an image. The explanation holds where "
-    "the lines stay level.",
+    "it was to be moved, before and after the attack; one line an image. The explanation fails "
+    "where a line on the right ends above where the same image's line on the left ends.",
   ),
   (
     "training_curves.png",
