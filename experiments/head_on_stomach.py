@@ -61,9 +61,10 @@ def define_flags() -> None:
     "target_cells", None, "S_noisy as first and last cell, inclusive: row,column:row,column."
   )
   flags.DEFINE_string("target_part", None, "S_noisy as a part or group: belly, tail, head.")
-  for name, text in (("eps", "Largest change of a pixel value"), ("step_size", "Step")):
-    default = "8/255" if name == "eps" else "2/255"
-    text = f"{text}, in units of [0, 1]: 0.01 or {default}, which is the paper's."
+  for name, text in (
+    ("eps", "Largest change of a pixel value, in units of [0, 1]; paper: 8/255."),
+    ("step_size", "Step in units of [0, 1]; paper: 2/255."),
+  ):
     flags.DEFINE(_Fraction(), name, None, text, serializer=flags.ArgumentSerializer())
   flags.DEFINE_integer("num_steps", None, "Gradient steps; paper: 40.")
   flags.DEFINE_boolean("random_start", True, "Start from noise U(-eps, eps).")
@@ -149,6 +150,7 @@ def attack_run(
     "request": {"images": images, "prototype": prototype, **dataclasses.asdict(target)},
     "num_images": len(cases.images),
     "not_attacked": cases.skipped,
+    "num_overlapping": int((cases.source & cases.target).any(axis=(1, 2)).sum()),
     "unreadable": chosen.unreadable,
     "protocol": protocol,
     "seed": seed,
@@ -175,7 +177,7 @@ def _write_figures(place: pathlib.Path, model, dataset, info, cases, record) -> 
     (place / f"figures/head_on_stomach_{number}.png").unlink(missing_ok=True)
   clean, attacked = record["clean_similarity_map"], record["attacked_similarity_map"]
   before, after = (
-    {place: experiment.highest(maps, record[place]) for place in ("source", "target")}
+    {cells: experiment.highest(maps, record[cells]) for cells in ("source", "target")}
     for maps in (clean, attacked)
   )
   figure = curves.similarity_shift(before, after, clean_maximum=clean.max((1, 2)))
@@ -223,9 +225,8 @@ def _print_summary(place: pathlib.Path, numbers: dict) -> None:
     print(f"  not attacked: {message}")
   for message in numbers["unreadable"]:
     print(f"  not read: {message}")
-  shared = sum(row["cells_in_source_and_target"] > 0 for row in numbers["images"])
-  if shared:
-    print(f"  on {shared} images S_noisy and S share cells: being found there is no surprise")
+  if overlapping := numbers["num_overlapping"]:
+    print(f"  on {overlapping} images S_noisy and S share cells: being found there is no surprise")
   print(f"  figures in {place}/figures, arrays in {place}/attack.npz")
 
 

@@ -118,6 +118,12 @@ def map_examples(
     yield jax.tree.map(lambda x, n=count: x[:n], outputs)
 
 
+def chunks(examples: dict[str, np.ndarray], size: int) -> Iterator[dict[str, np.ndarray]]:
+  """Arrays [N, ...] as batches of `size` rows, in order; the last one may be shorter."""
+  for start in range(0, len(next(iter(examples.values()))), size):
+    yield {key: value[start : start + size] for key, value in examples.items()}
+
+
 def round_up(size: int) -> int:
   """The smallest multiple of the devices that is at least `size`."""
   return -(-size // num_devices()) * num_devices()

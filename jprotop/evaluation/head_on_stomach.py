@@ -87,15 +87,11 @@ def attack(
     "key": parallel.key_array(seed, np.arange(len(cases.images))),
   }
   rows = parallel.round_up(min(batch_size, len(cases.images)))
-  chunks = (
-    {key: value[i : i + rows] for key, value in examples.items()}
-    for i in range(0, len(cases.images), rows)
-  )
   shared = (variables, budget.eps, budget.step_size, budget.num_steps)
   records = []
   with tqdm(total=len(cases.images), desc="attacking", unit="image", dynamic_ncols=True) as bar:
-    static = (model, rules, budget.random_start)
-    for record in parallel.map_examples(_attack_batch, static, shared, chunks, rows):
+    static, batches = (model, rules, budget.random_start), parallel.chunks(examples, rows)
+    for record in parallel.map_examples(_attack_batch, static, shared, batches, rows):
       records.append(record)
       bar.update(len(record["attacked"]))
   arrays = {key: np.concatenate([record[key] for record in records]) for key in records[0]}
@@ -188,6 +184,6 @@ def _look_batch(model: ProtoPNet, variables: dict, batch: dict) -> dict:
 def look(model: ProtoPNet, variables: dict, images: Images, batch_size: int) -> dict:
   """logits [N, C], activations [N, P] and similarity maps [N, h, w, P] of clean images."""
   rows = parallel.round_up(min(batch_size, len(images)))
-  chunks = ({"image": images.image[i : i + rows]} for i in range(0, len(images), rows))
-  outs = list(parallel.map_examples(_look_batch, (model,), variables, chunks, rows))
+  batches = parallel.chunks({"image": images.image}, rows)
+  outs = list(parallel.map_examples(_look_batch, (model,), variables, batches, rows))
   return {name: np.concatenate([out[name] for out in outs]) for name in outs[0]}

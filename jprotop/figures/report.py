@@ -153,13 +153,12 @@ def _attack_settings(attack: Mapping[str, Any]) -> list[tuple[str, str]]:
   """What was attacked, how, and what was left out, as (meaning, text)."""
   if "request" not in attack:
     return []
-  request, rows = attack["request"], attack["images"]
+  request = attack["request"]
   chosen = request["images"] or "correctly classified test images, drawn at random"
   target = request["part"] or request["cells"] or "the stomach from the head, else least active"
   prototype = "the most activated of the predicted class"
   if request["prototype"] is not None:
     prototype = str(request["prototype"])
-  overlapping = sum(row["cells_in_source_and_target"] > 0 for row in rows)
   left_out = [f"{s['image_id']}: {s['reason']}" for s in attack["not_attacked"]]
   left_out += attack["unreadable"]
   return [
@@ -169,7 +168,7 @@ def _attack_settings(attack: Mapping[str, Any]) -> list[tuple[str, str]]:
     ("Noise", f"eps {attack['eps'] * 255:.3g}/255, step {attack['step_size'] * 255:.3g}/255"),
     ("Steps", f"{attack['num_steps']}, random start: {attack['random_start']}"),
     ("Protocol and seed", f"{attack['protocol']}, {attack['seed']}"),
-    ("Images on which S_noisy shares cells with S", str(overlapping)),
+    ("Images on which S_noisy shares cells with S", str(attack["num_overlapping"])),
     ("Left out", "; ".join(left_out) or "none"),
   ]
 
