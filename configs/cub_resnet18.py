@@ -11,5 +11,5 @@ from ImageNet weights, which jprotop cannot load yet: from random ones add
 from configs import base
 
 
-def get_config():
-  return base.get_config()
+def get_config(variant="standard"):
+  return base.get_config(variant)

@@ -9,8 +9,8 @@ From scratch: first a spell as a plain classifier, then the phases of the paper.
 from configs import base
 
 
-def get_config():
-  config = base.get_config()
+def get_config(variant="standard"):
+  config = base.get_config(variant)
   config.data.image_size = 112
   config.data.copies = 12
   config.model.backbone = "resnet_small"

@@ -10,8 +10,8 @@ says what to do until then.
 from configs import base
 
 
-def get_config():
-  config = base.get_config()
+def get_config(variant="standard"):
+  config = base.get_config(variant)
   config.model.backbone = "vgg19_bn"
   config.model.prototype_depth = 128
   return config

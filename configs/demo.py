@@ -6,8 +6,8 @@ python -m experiments.reproduce --config=configs/demo.py --workdir=runs/demo
 from configs import base
 
 
-def get_config():
-  config = base.get_config()
+def get_config(variant="standard"):
+  config = base.get_config(variant)
   with config.unlocked():
     config.data.name = "toybirds"
     config.data.image_size = 112

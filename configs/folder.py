@@ -9,7 +9,7 @@ A small ResNet at 112 px from scratch, for a laptop; see configs/cub_resnet18.py
 from configs import cub_small
 
 
-def get_config():
-  config = cub_small.get_config()
+def get_config(variant="standard"):
+  config = cub_small.get_config(variant)
   config.data.name = "folder"
   return config

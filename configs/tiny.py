@@ -3,8 +3,8 @@
 from configs import base
 
 
-def get_config():
-  config = base.get_config()
+def get_config(variant="standard"):
+  config = base.get_config(variant)
   config.data.name = "toybirds"
   config.data.image_size = 64
   config.data.copies = 2

@@ -4,8 +4,6 @@ model, variables, info = jprotop.load("runs/demo")
 out = model.apply(variables, images)   # images float32 [N, S, S, 3] in [0, 1]
 """
 
-import contextlib
-import pathlib
 from typing import Any
 
 from jprotop.errors import InputError
@@ -24,24 +22,6 @@ def load(workdir: str) -> tuple[Any, dict, dict]:
   Raises:
     InputError: no run, no checkpoint yet, or one that does not fit the run's config.
   """
-  import jax
+  from jprotop.training import runs  # Not at import: it brings JAX.
 
-  from jprotop.models import protopnet
-  from jprotop.training import checkpoints
-
-  path = pathlib.Path(workdir)
-  config = checkpoints.read_config(path)
-  if not (path / "checkpoints").is_dir():
-    raise InputError(f"{path} holds no finished epoch yet; run experiments.train on it again")
-  with contextlib.closing(checkpoints.Checkpoints(path)) as store:
-    step = store.latest()
-    if step is None:
-      raise InputError(f"{path} holds no finished epoch yet; run experiments.train on it again")
-    arrays, info = store.restore(step)
-  model = protopnet.make_model(config["model"], len(info["class_names"]))
-  params = {group: value for group, value in arrays["params"].items() if group != "classifier"}
-  variables = jax.tree.map(
-    jax.numpy.asarray, {"params": params, "batch_stats": arrays["batch_stats"]}
-  )
-  protopnet.check_variables(model, variables, config["data"]["image_size"])
-  return model, variables, {**info, "config": config, "provenance": arrays.get("provenance")}
+  return runs.load(workdir)

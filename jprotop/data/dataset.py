@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from jprotop.data import augment, builders, cub, decode, folder, pixels, toybirds
+from jprotop.data import augment, builders, cub, decode, folder, jpeg, pixels, toybirds
 from jprotop.errors import InputError
 from jprotop.files import atomic_path
 
@@ -36,6 +36,7 @@ class Split:
     parts: float32 [N, 15, 3] (x, y, visible) in pixels of the original.
     image_size: S of the crops that the network sees.
     cache, key: where pixel files go, and what names them.
+    scheme: which images are JPEG compressed before they are resized; None: none.
   """
 
   name: str
@@ -48,6 +49,7 @@ class Split:
   image_size: int
   cache: pathlib.Path
   key: str
+  scheme: jpeg.Scheme | None = None
 
   def __len__(self) -> int:
     return len(self.rows)
@@ -57,18 +59,34 @@ class Split:
     image = decode.decode(self.source[int(self.rows[i])]["image"], self.image_id[i])
     return decode.crop(image, tuple(self.box[i]))
 
+  def compressed(self, scheme: jpeg.Scheme | None) -> "Split":
+    """The same images, those that the scheme covers JPEG compressed at their own resolution."""
+    return dataclasses.replace(self, scheme=scheme)
+
   @functools.cached_property
   def pixels(self) -> np.ndarray:
     """The un-augmented crops, memory-mapped uint8 [N, S, S, 3]."""
-    name = f"{self.name}-{pixels.fingerprint(self.key, self.rows.tolist(), self.image_size)}"
+    name = f"{self.name}-{pixels.fingerprint(*self._shaped_by(), self.image_size)}"
     return pixels.pixel_file(self.cache, name, len(self), self.image_size, self._plain)
 
+  def _shaped_by(self) -> tuple:
+    """What the pixels depend on, besides their size and augmentation."""
+    covered = self.scheme.covers(self.label) if self.scheme else np.zeros(len(self), bool)
+    compression = (self.scheme.quality, covered.tolist()) if covered.any() else ()
+    return (self.key, self.rows.tolist(), *compression)
+
   def _plain(self, i: int) -> np.ndarray:
-    return decode.resize(self.crop(i), self.image_size)
+    return self._resized(self.crop(i), i)
 
   def augmented(self, i: int, copy: int, seed: int) -> np.ndarray:
     """Augmented copy of image i, uint8 [S, S, 3]; a pure function of its arguments."""
     image = augment.augment_copy(self.crop(i), seed=seed, index=int(self.rows[i]), copy=copy)
+    return self._resized(image, i)
+
+  def _resized(self, image, i: int) -> np.ndarray:
+    """JPEG acts before the resize, at the crop's own resolution."""
+    if self.scheme and self.scheme.covers(self.label[i]):
+      image = jpeg.compress(image, self.scheme.quality)
     return decode.resize(image, self.image_size)
 
   def stored_copies(self, copies: int, seed: int) -> np.ndarray | None:
@@ -76,7 +94,7 @@ class Split:
     count = len(self) * copies
     if count * self.image_size**2 * 3 > MAX_STORED_COPIES_BYTES:
       return None
-    what = (self.key, self.rows.tolist(), self.image_size, copies, seed)
+    what = (*self._shaped_by(), self.image_size, copies, seed)
     name = f"augmented-{pixels.fingerprint(*what)}"
     render = lambda j: self.augmented(j // copies, j % copies, seed)  # noqa: E731
     return pixels.pixel_file(self.cache, name, count, self.image_size, render)
@@ -103,6 +121,11 @@ class Dataset:
       digest.update(repr((split.name, split.image_id, split.label.tolist())).encode())
       digest.update(split.box.tobytes())
     return digest.hexdigest()[:16]
+
+  def compressed(self, scheme: jpeg.Scheme | None) -> "Dataset":
+    """The same data set with all its splits compressed by a scheme."""
+    splits = {n: getattr(self, n).compressed(scheme) for n in ("train", "validation", "test")}
+    return dataclasses.replace(self, **splits)
 
   def split(self, name: str) -> Split:
     if name not in ("train", "validation", "test"):

@@ -1,7 +1,7 @@
 """ProtoPNet: normalise -> backbone -> add-on layers -> prototypes -> last layer (Section 2.1)."""
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import flax.linen as nn
 import flax.struct
@@ -184,8 +184,16 @@ def grid_of(model: ProtoPNet, image_size: int) -> tuple[int, int]:
   return shape[1:3]
 
 
-def make_model(fields: Mapping, num_classes: int) -> ProtoPNet:
-  """The network of a config's `model` section, P = prototypes_per_class * num_classes.
+def make_model(
+  fields: Mapping, num_classes: int, prototype_class: Sequence[int] | None = None
+) -> ProtoPNet:
+  """The network of a config's `model` section.
+
+  Args:
+    fields: the section.
+    num_classes: C.
+    prototype_class: the class of each prototype, where they were pruned; by default every class has
+      `prototypes_per_class` of them.
 
   Raises:
     InputError: a name or a number that is not allowed.
@@ -197,11 +205,11 @@ def make_model(fields: Mapping, num_classes: int) -> ProtoPNet:
       raise InputError(f"model.{key}={fields[key]} must be at least 1")
   if fields["dtype"] not in ("float32", "bfloat16"):
     raise InputError(f"model.dtype={fields['dtype']!r} must be float32 or bfloat16")
+  if prototype_class is None:
+    prototype_class = np.repeat(np.arange(num_classes), fields["prototypes_per_class"]).tolist()
   return ProtoPNet(
     num_classes=num_classes,
-    prototype_class=tuple(
-      np.repeat(np.arange(num_classes), fields["prototypes_per_class"]).tolist()
-    ),
+    prototype_class=tuple(prototype_class),
     prototype_depth=fields["prototype_depth"],
     options=LayerOptions(dtype=jnp.dtype(fields["dtype"])),
     **names,

@@ -155,7 +155,8 @@ def claim_workdir(workdir: pathlib.Path, config: dict) -> Iterator[None]:
 def _trained_part(config: dict) -> dict:
   """What of a config its training depends on."""
   data = {key: value for key, value in config["data"].items() if key not in ("dir", "cache")}
-  return {**{key: value for key, value in config.items() if key != "attack"}, "data": data}
+  measured = ("attack", "success_rate", "robust")
+  return {**{key: value for key, value in config.items() if key not in measured}, "data": data}
 
 
 def read_config(workdir: pathlib.Path) -> dict:

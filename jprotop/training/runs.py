@@ -1,16 +1,109 @@
 """What every command asks of a run: is its config sound, where are its images, how did it go."""
 
+import contextlib
+import dataclasses
+import functools
 import json
 import logging
 import pathlib
 
+import jax
+import numpy as np
+
 from jprotop import parallel
 from jprotop.attacks.pgd import check_budget
+from jprotop.data import jpeg
 from jprotop.data.dataset import Dataset, load_dataset
 from jprotop.errors import InputError
-from jprotop.models.protopnet import grid_of, make_model
+from jprotop.models.protopnet import ProtoPNet, check_variables, grid_of, make_model
+from jprotop.training.checkpoints import Checkpoints, read_config
 
 _log = logging.getLogger("jprotop")
+
+VARIANTS = ("standard", "jpeg", "jpeg_augmented", "adversarial")
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+  """A trained network, and the images that it was trained on.
+
+  Attributes:
+    workdir: the run's folder.
+    model, variables: the ProtoPNet and its arrays.
+    info: as `jprotop.load` returns it.
+    dataset: its data set, images as they are, whatever the network was trained on.
+  """
+
+  workdir: pathlib.Path
+  model: ProtoPNet
+  variables: dict
+  info: dict
+  dataset: Dataset
+
+  @property
+  def config(self) -> dict:
+    return self.info["config"]
+
+  @property
+  def class_names(self) -> list[str]:
+    return self.info["class_names"]
+
+  @property
+  def provenance(self) -> dict[str, np.ndarray] | None:
+    """Where each prototype came from (push.Provenance as arrays); None before the push."""
+    return self.info["provenance"]
+
+  @functools.cached_property
+  def scheme(self) -> jpeg.Scheme:
+    """The JPEG experiment's alteration of this data set, by this run's config."""
+    return jpeg_scheme(self.config, len(self.class_names))
+
+  @functools.cached_property
+  def seen(self) -> Dataset:
+    """The data set as the network was trained and pushed on it: altered where it was."""
+    return as_trained(self.config, self.dataset)
+
+
+def load(workdir: str | pathlib.Path) -> tuple[ProtoPNet, dict, dict]:
+  """The network of a run; see `jprotop.load`."""
+  path = pathlib.Path(workdir)
+  config = read_config(path)
+  if not (path / "checkpoints").is_dir():
+    raise InputError(f"{path} holds no finished epoch yet; run experiments.train on it again")
+  with contextlib.closing(Checkpoints(path)) as store:
+    step = store.latest()
+    if step is None:
+      raise InputError(f"{path} holds no finished epoch yet; run experiments.train on it again")
+    arrays, info = store.restore(step)
+  model = make_model(config["model"], len(info["class_names"]), info.get("prototype_class"))
+  params = {group: value for group, value in arrays["params"].items() if group != "classifier"}
+  variables = jax.tree.map(
+    jax.numpy.asarray, {"params": params, "batch_stats": arrays["batch_stats"]}
+  )
+  check_variables(model, variables, config["data"]["image_size"])
+  return model, variables, {**info, "config": config, "provenance": arrays.get("provenance")}
+
+
+def open_run(workdir: str | pathlib.Path, dataset: Dataset | None = None) -> Run:
+  """The run in a folder; `dataset`, if already open, is checked to be its own."""
+  model, variables, info = load(workdir)
+  return Run(pathlib.Path(workdir), model, variables, info, dataset_of(info, dataset))
+
+
+def jpeg_scheme(config: dict, num_classes: int) -> jpeg.Scheme:
+  """The alteration of the JPEG experiment (Section 4): quality, and which classes."""
+  settings, rule = config["jpeg"], config["jpeg"]["classes"]
+  if rule == "default":
+    rule = "odd" if config["protocol"] == "authors" else "half"
+  classes = jpeg.choose_classes(str(rule), num_classes, settings["seed"])
+  return jpeg.Scheme(settings["quality"], classes)
+
+
+def as_trained(config: dict, dataset: Dataset) -> Dataset:
+  """The data set as a network of this config sees it: altered for the JPEG experiment, or not."""
+  if config["variant"] != "jpeg":
+    return dataset
+  return dataset.compressed(jpeg_scheme(config, len(dataset.class_names)))
 
 
 def open_dataset(config: dict) -> Dataset:
@@ -33,6 +126,11 @@ def check_config(config: dict) -> dict:
   Raises:
     InputError: before anything is written or computed.
   """
+  if config["variant"] not in VARIANTS:
+    raise InputError(
+      f"variant {config['variant']!r} is not known; write --config=FILE:NAME with one of "
+      f"{', '.join(VARIANTS)}"
+    )
   model = make_model(config["model"], num_classes=2)
   data, training, attack = config["data"], config["training"], config["attack"]
   parallel.check_batch_size(training["batch_size"], "training.batch_size")
@@ -46,11 +144,18 @@ def check_config(config: dict) -> dict:
     "training.joint.decay_every": (training["joint"]["decay_every"], 1),
     "attack.num_images": (attack["num_images"], 1),
     "attack.batch_size": (attack["batch_size"], 1),
+    "success_rate.num_images": (config["success_rate"]["num_images"], 1),
+    "success_rate.top_k": (config["success_rate"]["top_k"], 1),
   }
   for name, (value, least) in at_least.items():
     if value < least:
       raise InputError(f"{name}={value} must be at least {least}; change --config.{name}")
-  check_budget(**{name: attack[name] for name in ("eps", "step_size", "num_steps")})
+  for section in ("attack", "robust"):
+    check_budget(**{name: config[section][name] for name in ("eps", "step_size", "num_steps")})
+  check_budget(**config["adversarial"], num_steps=1)
+  jpeg.Scheme(config["jpeg"]["quality"])
+  if not 0 <= config["jpeg"]["probability"] <= 1:
+    raise InputError(f"jpeg.probability={config['jpeg']['probability']} must lie in [0, 1]")
   if min(grid_of(model, data["image_size"])) < 2:
     raise InputError(
       f"data.image_size={data['image_size']} leaves {model.backbone} less than 2 x 2 cells; take "
