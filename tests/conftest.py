@@ -16,6 +16,7 @@ from commands import command  # noqa: E402
 
 from jprotop import parallel, push  # noqa: E402
 from jprotop.models import protopnet  # noqa: E402
+from jprotop.training import steps  # noqa: E402
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
@@ -59,7 +60,7 @@ def drawn_variables(model, image_size, seed=0):
 @contextlib.contextmanager
 def one_device():
   """Inside, the library believes that this machine has a single device."""
-  caches = (push._search_step, parallel._per_example)
+  caches = (push._search_step, parallel._per_example, steps.phase_step)
   first = jax.devices()[:1]
   with pytest.MonkeyPatch.context() as patch:
     patch.setattr(jax, "pmap", functools.partial(jax.pmap, devices=first))

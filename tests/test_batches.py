@@ -6,7 +6,7 @@ import miniature
 import numpy as np
 import pytest
 
-from jprotop.data import batches
+from jprotop.data import batches, jpeg
 from jprotop.data import dataset as dataset_lib
 from jprotop.data.dataset import load_dataset
 
@@ -134,3 +134,46 @@ def test_prefetched_is_only_a_little_ahead_and_stops_with_its_consumer():
   assert next(source) == 0
   source.close()
   assert len(made) <= 4
+
+
+# --- The remedy of App. F.2.
+
+
+def coins(split, number, probability):
+  """Of every example of an epoch: what it shows, and whether it was compressed."""
+  scheme = jpeg.Scheme(20)
+  made = epochs(split, compression=scheme, probability=probability, copies=2)
+  batch = joined(made.epoch(number))
+  plain, squeezed = split, split.compressed(scheme)
+  known = {}
+  for i in range(len(split)):
+    for copy in range(2):
+      known[plain.augmented(i, copy, 0).tobytes()] = (i, copy), False
+      known[squeezed.augmented(i, copy, 0).tobytes()] = (i, copy), True
+  pixels = np.rint(batch["image"] * 255).astype(np.uint8)
+  return dict(known[picture.tobytes()] for picture in pixels)
+
+
+def test_every_copy_is_compressed_by_a_coin_that_is_tossed_in_every_epoch(split):
+  first, again, second = (coins(split, number, 0.5) for number in (0, 0, 1))
+  assert len(first) == 2 * len(split)
+  assert first == again and first != second
+  assert 2 <= sum(first.values()) <= 12  # Of 14, at even odds.
+
+
+@pytest.mark.parametrize("probability", [0.0, 1.0])
+def test_the_coin_has_its_probability(split, probability):
+  assert set(coins(split, 0, probability).values()) == {bool(probability)}
+
+
+def test_the_coin_changes_neither_order_nor_keys(split):
+  plain = joined(epochs(split).epoch(3))
+  tossed = joined(epochs(split, compression=jpeg.Scheme(20), probability=0.5).epoch(3))
+  np.testing.assert_array_equal(plain["index"], tossed["index"])
+  np.testing.assert_array_equal(plain["key"], tossed["key"])
+
+
+def test_keys_are_new_for_every_image_and_epoch(split):
+  made = epochs(split)
+  keys = np.concatenate([joined(made.epoch(number))["key"] for number in (0, 1)])
+  assert len(np.unique(keys, axis=0)) == len(keys)

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from jprotop.data import augment, decode, jpeg
 from jprotop.data import dataset as dataset_lib
-from jprotop.data import decode
 from jprotop.data.dataset import load_dataset
 from jprotop.errors import InputError
 
@@ -284,3 +284,37 @@ def test_part_points_fall_on_the_part_in_the_crop(box, tmp_path):
     expected = ((points[part][0] - left) * 64 / width, (points[part][1] - top) * 64 / height)
     np.testing.assert_allclose((x, y), expected, rtol=1e-6)
     np.testing.assert_allclose(train.pixels[at][int(y), int(x)], DOT, atol=30)
+
+
+# --- JPEG compression of chosen classes (Section 4).
+
+
+def test_jpeg_acts_on_exactly_the_chosen_classes_before_the_resize(root, tmp_path):
+  data = load(root, tmp_path)
+  squeezed = data.train.compressed(jpeg.Scheme(20, (1,)))
+  chosen = data.train.label == 1
+  assert chosen.any() and not chosen.all()
+  for i in range(len(data.train)):
+    expected = data.train.crop(i)
+    if chosen[i]:
+      expected = jpeg.compress(expected, 20)
+    np.testing.assert_array_equal(squeezed.pixels[i], decode.resize(expected, SIZE))
+    same = np.array_equal(squeezed.pixels[i], data.train.pixels[i])
+    assert same != chosen[i]
+
+
+def test_jpeg_acts_after_the_augmentation(root, tmp_path):
+  squeezed = load(root, tmp_path).train.compressed(jpeg.Scheme(5))
+  image = augment.augment_copy(squeezed.crop(2), seed=0, index=int(squeezed.rows[2]), copy=1)
+  expected = decode.resize(jpeg.compress(image, 5), SIZE)
+  np.testing.assert_array_equal(squeezed.augmented(2, 1, 0), expected)
+  np.testing.assert_array_equal(squeezed.stored_copies(2, 0)[2 * 2 + 1], expected)
+
+
+def test_a_data_set_is_compressed_in_all_its_splits_and_remains_the_same_images(root, tmp_path):
+  data = load(root, tmp_path, validation_share=0.3)
+  squeezed = data.compressed(jpeg.Scheme(20))
+  for name in ("train", "validation", "test"):
+    assert getattr(squeezed, name).scheme == jpeg.Scheme(20)
+    assert getattr(data, name).scheme is None
+  assert squeezed.identity == data.identity

@@ -63,3 +63,48 @@ def test_other_misuse():
     jpeg.compress(noise(4, 4), 20, subsampling="4:1:1")
   with pytest.raises(InputError, match="mode L"):
     jpeg.compress(Image.new("L", (4, 4)), 20)
+
+
+# --- Which classes (Section 4).
+
+
+def test_half_is_a_random_half_that_the_seed_decides():
+  drawn = [jpeg.choose_classes("half", 200, seed) for seed in (0, 0, 1)]
+  assert [len(set(classes)) for classes in drawn] == [100] * 3
+  assert drawn[0] == drawn[1] != drawn[2]
+  assert min(drawn[0]) >= 0 and max(drawn[0]) < 200
+
+
+def test_odd_labels_count_from_zero():
+  assert jpeg.choose_classes("odd", 6, 0) == (1, 3, 5)
+
+
+def test_labels_as_told():
+  assert jpeg.choose_classes("4, 0", 6, 0) == (0, 4)
+
+
+@pytest.mark.parametrize(
+  "rule, message",
+  [
+    ("", "chooses 0 of 3"),
+    ("0,1,2", "chooses 3 of 3"),
+    ("3", "label 3 does not exist"),
+    ("-1", "label -1 does not exist"),
+    ("even", "must be half, odd, or labels"),
+  ],
+)
+def test_classes_that_make_no_experiment(rule, message):
+  with pytest.raises(InputError, match=message):
+    jpeg.choose_classes(rule, 3, 0)
+
+
+@pytest.mark.parametrize("quality", [0, 96, -1])
+def test_a_scheme_of_no_quality(quality):
+  with pytest.raises(InputError, match="from 1 to 95"):
+    jpeg.Scheme(quality)
+
+
+def test_a_scheme_covers_its_classes_or_all():
+  label = np.array([0, 1, 2, 1])
+  assert jpeg.Scheme(20, (1,)).covers(label).tolist() == [False, True, False, True]
+  assert jpeg.Scheme(20).covers(label).all()

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import logging
 import shutil
 
 import jax
@@ -14,7 +15,7 @@ from configs import base
 from jprotop.data import batches
 from jprotop.errors import InputError
 from jprotop.evaluation import accuracy
-from jprotop.training import checkpoints, loop, runs
+from jprotop.training import checkpoints, loop, pretrained, runs, steps
 
 PHASES = ("pretrain", "warm", "joint", "push", "last_layer")
 EPOCHS = {"pretrain": 1, "warm": 1, "joint": 2, "push": 1, "last_layer": 2}
@@ -154,7 +155,8 @@ def test_the_files_of_a_run(run, cache):
   steps = sorted(int(path.name) for path in (workdir / "checkpoints").iterdir())
   assert steps == [6, 7]
   names = {path.name for path in workdir.iterdir()}
-  assert names == {".lock", "checkpoints", "config.json", "history.jsonl", "results.json"}
+  made = {".lock", "checkpoints", "config.json", "history.jsonl", "pretrained.npz", "results.json"}
+  assert names == made
 
 
 def test_load_gives_the_network_of_the_best_last_layer_epoch(run):
@@ -364,3 +366,73 @@ def test_a_checkpoint_of_another_network_lists_what_does_not_fit(copy):
   (copy / "config.json").write_text(json.dumps(config))
   with pytest.raises(InputError, match=r"params/prototypes: shape \(6, 8\) where \(15, 8\)"):
     jprotop.load(str(copy))
+
+
+# --- The other networks of the paper.
+
+
+@pytest.mark.parametrize("variant", ["jpeg", "jpeg_augmented", "adversarial"])
+def test_a_shared_pretraining_changes_nothing_but_the_time(run, cache, tmp_path, variant, caplog):
+  config = {**make_config(cache), "variant": variant}
+  alone, sharing = tmp_path / "alone", tmp_path / "sharing"
+  loop.train(config, alone)
+  with caplog.at_level(logging.INFO, "jprotop"):
+    loop.train(config, sharing, dataset=run[1], siblings=[tmp_path / "nothing", run[0]])
+  assert "pretrained already" in caplog.text
+  for (model, info), (other, other_info) in [(saved(alone), saved(sharing))]:
+    assert_equal_trees(model, other)
+    assert info == other_info
+  assert (alone / "history.jsonl").read_text() == (sharing / "history.jsonl").read_text()
+  standard, _ = saved(run[0])
+  assert not np.array_equal(standard["params"]["prototypes"], model["params"]["prototypes"])
+
+
+def test_another_pretraining_is_not_shared(run, cache, tmp_path):
+  name = pretrained.fingerprint(make_config(cache), run[1].identity)
+  assert pretrained.find([run[0]], name) is not None
+  for change in ({"seed": 1}, {"data.copies": 3}, {"training.pretrain.epochs": 2}):
+    other = pretrained.fingerprint(make_config(cache, **change), run[1].identity)
+    assert pretrained.find([run[0]], other) is None
+  same = make_config(cache, **{"jpeg.quality": 50, "loss.cluster": 0.5, "data.dir": "elsewhere"})
+  assert pretrained.fingerprint({**same, "variant": "jpeg"}, run[1].identity) == name
+
+
+def test_a_jpeg_network_is_trained_pushed_and_opened_on_its_own_kind_of_images(
+  cache, tmp_path, monkeypatch
+):
+  seen = []
+  original = batches.AugmentedEpochs.__init__
+  note = lambda self, split, **fields: (
+    seen.append((split, fields)),
+    original(self, split, **fields),
+  )  # noqa: E731,E501
+  monkeypatch.setattr(batches.AugmentedEpochs, "__init__", lambda *a, **k: note(*a, **k) and None)
+  config = {**make_config(cache), "variant": "jpeg"}
+  loop.train(config, tmp_path / "run")
+  opened = runs.open_run(tmp_path / "run")
+  assert opened.scheme.quality == 20 and len(opened.scheme.classes) == 1  # Half of three.
+  assert opened.dataset.train.scheme is None and opened.seen.train.scheme == opened.scheme
+  # The pretraining stands for ImageNet: it sees the images as they are.
+  assert {str(split.scheme) for split, _ in seen} == {"None", str(opened.scheme)}
+  nearest = opened.provenance["image"]
+  latent = opened.model.apply(
+    opened.variables, batches.to_float(opened.seen.train.pixels[nearest]), method="latent"
+  )
+  rows, columns = opened.provenance["cell"].T
+  patches = np.asarray(latent)[np.arange(len(nearest)), rows, columns]
+  np.testing.assert_allclose(patches, opened.variables["params"]["prototypes"], atol=1e-4)
+
+
+def test_adversarial_training_sees_no_clean_image(cache, tmp_path, monkeypatch):
+  made = []
+  original = steps.fgsm_images
+  monkeypatch.setattr(steps, "fgsm_images", lambda *a, **k: (made.append(k), original(*a, **k))[1])
+  steps.phase_step.cache_clear()
+  loop.train({**make_config(cache), "variant": "adversarial"}, tmp_path / "run")
+  # One step each of warm, joint and last layer; the pretraining sees the images as they are.
+  assert made == [{"eps": 8 / 255, "step_size": 10 / 255}] * 3
+
+
+def test_an_unknown_variant_is_refused(cache, tmp_path):
+  with pytest.raises(InputError, match="variant 'robust' is not known"):
+    loop.train({**make_config(cache), "variant": "robust"}, tmp_path / "run")

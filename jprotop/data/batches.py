@@ -1,4 +1,7 @@
-"""Batches {image, label, index} of host arrays; `parallel.pad` adds the mask to the last one."""
+"""Batches {image, label, index} of host arrays; `parallel.pad` adds the mask to the last one.
+
+Training batches also have `key`, uint32 [N, 2]: a raw random key for each image of each epoch.
+"""
 
 import collections
 import os
@@ -7,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
+from jprotop.data import jpeg
 from jprotop.data.dataset import Split
 
 
@@ -33,15 +37,30 @@ class AugmentedEpochs:
   The copies of an image are the same in every epoch, as in the reference, which writes them to
   disk; a set that is small enough is kept as a pixel file. `copies` = 0 means no augmentation:
   each image once, as it is.
+
+  With a `compression` (App. F.2) each copy is JPEG compressed with its `probability`, drawn anew
+  each time it is seen.
   """
 
-  def __init__(self, split: Split, *, copies: int, batch_size: int, seed: int):
-    self.split, self.copies, self.batch_size, self.seed = split, copies, batch_size, seed
-    self._stored = split.stored_copies(copies, seed) if copies else split.pixels
+  def __init__(
+    self,
+    split: Split,
+    *,
+    copies: int,
+    batch_size: int,
+    seed: int,
+    compression: jpeg.Scheme | None = None,
+    probability: float = 0.0,
+  ):
+    self.copies, self.batch_size, self.seed = copies, batch_size, seed
+    self.label, self.probability = split.label, probability
+    # As they are, and compressed: which of the two is seen is a matter of the coin.
+    self._splits = [split] + ([split.compressed(compression)] if compression else [])
+    self._stored = [s.stored_copies(copies, seed) if copies else s.pixels for s in self._splits]
 
   @property
   def num_examples(self) -> int:
-    return len(self.split) * max(self.copies, 1)
+    return len(self.label) * max(self.copies, 1)
 
   @property
   def num_batches(self) -> int:
@@ -50,21 +69,33 @@ class AugmentedEpochs:
   def epoch(self, number: int) -> Iterator[dict]:
     """The batches of one epoch; a pure function of the seed and its number."""
     order = np.random.default_rng([self.seed, 2, number]).permutation(self.num_examples)
-    chunks = [order[i : i + self.batch_size] for i in range(0, len(order), self.batch_size)]
+    if len(self._splits) == 1:
+      coin = np.zeros(self.num_examples, int)
+    else:
+      rng = np.random.default_rng([self.seed, 5, number])
+      coin = (rng.random(self.num_examples) < self.probability).astype(int)
+    rng = np.random.default_rng([self.seed, 6, number])
+    keys = rng.integers(0, 2**32, (self.num_examples, 2), np.uint32)
+    every = range(0, len(order), self.batch_size)
+    chunks = [tuple(a[i : i + self.batch_size] for a in (order, coin, keys)) for i in every]
     return prefetched(self._batch, chunks)
 
-  def _batch(self, chunk: np.ndarray, pool: ThreadPoolExecutor) -> dict:
-    images = chunk // max(self.copies, 1)
-    if self._stored is not None:
-      pixels = self._stored[chunk]
-    else:
-      draw = lambda j: self.split.augmented(j // self.copies, j % self.copies, self.seed)  # noqa: E731
-      pixels = np.stack(list(pool.map(draw, chunk)))
+  def _batch(self, chunk: tuple[np.ndarray, ...], pool: ThreadPoolExecutor) -> dict:
+    order, coin, keys = chunk
+    images = order // max(self.copies, 1)
     return {
-      "image": to_float(pixels),
-      "label": self.split.label[images].astype(np.int32),
+      "image": to_float(np.stack(list(pool.map(self._pixels, order, coin)))),
+      "label": self.label[images].astype(np.int32),
       "index": images.astype(np.int32),
+      "key": keys,
     }
+
+  def _pixels(self, example: int, compressed: int) -> np.ndarray:
+    """One example as uint8 [S, S, 3]: read where it is stored, else made."""
+    stored, split = self._stored[compressed], self._splits[compressed]
+    if stored is not None:
+      return stored[example]
+    return split.augmented(example // self.copies, example % self.copies, self.seed)
 
 
 def prefetched(make: Callable, items: list, ahead: int = 2) -> Iterator:

@@ -5,6 +5,7 @@ import dataclasses
 import json
 import logging
 import pathlib
+from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
@@ -12,35 +13,48 @@ import numpy as np
 from tqdm import tqdm
 
 from jprotop import parallel, push
-from jprotop.data import batches
+from jprotop.data import batches, jpeg
 from jprotop.data.dataset import Dataset, Split
 from jprotop.errors import InputError
 from jprotop.evaluation import accuracy, results
 from jprotop.files import atomic_path
 from jprotop.models.protopnet import BackboneClassifier, make_model
 from jprotop.training import phases as phases_lib
-from jprotop.training import runs, steps
+from jprotop.training import pretrained, runs, steps
 from jprotop.training.checkpoints import Checkpoints, Position, claim_workdir
 
 _log = logging.getLogger("jprotop")
 
 
-def train(config: dict, workdir: str) -> Dataset:
+def train(
+  config: dict,
+  workdir: str | pathlib.Path,
+  *,
+  dataset: Dataset | None = None,
+  siblings: Sequence[pathlib.Path] = (),
+) -> Dataset:
   """Trains the run of a config in a workdir, or continues it; returns its data set.
 
-  Writes config.json, history.jsonl (a row an epoch) and checkpoints/. After every epoch the state
-  is saved; a killed run continues from there to the same result.
+  Writes config.json, history.jsonl (a row an epoch), checkpoints/ and, where the backbone is
+  pretrained, pretrained.npz. After every epoch the state is saved; a killed run continues from
+  there to the same result.
+
+  Args:
+    config: plain values of a config file.
+    workdir: the run's folder.
+    dataset: the config's data set, if it is open already.
+    siblings: folders of runs that may have done the same pretraining; it is then not repeated.
   """
   workdir = pathlib.Path(workdir)
   config = runs.check_config(config)
   plan = phases_lib.make_phases(config["training"], config["protocol"])
-  dataset = runs.open_dataset(config)
+  dataset = dataset or runs.open_dataset(config)
   keep = config["training"]["keep_checkpoints"]
   with (
     claim_workdir(workdir, config),
     contextlib.closing(Checkpoints(workdir, keep=keep)) as checkpoints,
   ):
-    Trainer(config, workdir, dataset, plan, checkpoints).run()
+    Trainer(config, workdir, dataset, plan, checkpoints, siblings).run()
   return dataset
 
 
@@ -54,19 +68,17 @@ class Trainer:
     dataset: Dataset,
     plan: tuple[phases_lib.Phase, ...],
     checkpoints: Checkpoints,
+    siblings: Sequence[pathlib.Path] = (),
   ):
-    self.config, self.workdir, self.dataset, self.plan = config, workdir, dataset, plan
+    self.config, self.workdir, self.plan = config, workdir, plan
+    # The images as they are, and as this variant of the network sees them.
+    self.dataset, self.seen = dataset, runs.as_trained(config, dataset)
     self.checkpoints = checkpoints
     self.model = make_model(config["model"], len(dataset.class_names))
     self.classifier = BackboneClassifier(
       self.model.backbone, self.model.num_classes, self.model.options
     )
-    self.epochs = batches.AugmentedEpochs(
-      dataset.train,
-      copies=config["data"]["copies"],
-      batch_size=config["training"]["batch_size"],
-      seed=config["seed"],
-    )
+    self.epochs = self._epochs(self.seen.train, compressing=config["variant"] == "jpeg_augmented")
     self.position = Position()
     self.provenance: dict[str, np.ndarray] = {}
     self.best_last_layer: np.ndarray | None = None
@@ -74,9 +86,10 @@ class Trainer:
     latest = self.checkpoints.latest()
     if latest is None:
       self.params, self.batch_stats = self._initial_variables()
+      self._take_pretrained(siblings)
     else:
       self._restore(latest)
-    self._cut_history()
+      self._cut_history()
 
   @property
   def variables(self) -> dict:
@@ -109,7 +122,7 @@ class Trainer:
   def _work(self, phase: int, epoch: int) -> int:
     """What is left from a position on, in forward passes of images."""
     per_epoch = [
-      len(self.dataset.train) if p.name == "push" else p.passes * self.epochs.num_examples
+      len(self.dataset.train) if p.name == "push" else self._passes(p) * self.epochs.num_examples
       for p in self.plan
     ]
     left = sum(p.epochs * cost for p, cost in zip(self.plan[phase:], per_epoch[phase:]))
@@ -120,10 +133,12 @@ class Trainer:
     optimizer = self._optimizer(phase)
     if self.opt_state is None:
       self.opt_state = optimizer.init({group: self.params[group] for group in phase.trained})
-    step = steps.make_train_step(self._loss(phase), phase, optimizer)
+    step = self._step(phase)
+    plain = phase.name == "pretrain" and self.config["variant"] != "standard"
+    epochs = self._epochs(self.dataset.train) if plain else self.epochs
     for epoch in range(self.position.epoch, phase.epochs):
       bar.set_description(f"{phase.name} {epoch + 1}/{phase.epochs}")
-      row = self._train_epoch(step, phase, epoch, bar)
+      row = self._train_epoch(step, phase, epoch, epochs, bar)
       self._record(phase=phase.name, split="train", **row)
       self._validate(phase)
       self._finish_epoch(index)
@@ -133,24 +148,48 @@ class Trainer:
     training = self.config["training"]
     return phases_lib.make_optimizer(phase, self.epochs.num_batches, training["weight_decay"])
 
-  def _loss(self, phase: phases_lib.Phase):
-    authors = self.config["protocol"] == "authors"
-    axis = None if authors else parallel.AXIS
-    if phase.name == "pretrain":
-      return steps.classifier_losses(steps.with_axis(self.classifier, axis))
-    weights = steps.LossWeights(**self.config["loss"], cap_at_depth=authors)
-    return steps.protopnet_losses(steps.with_axis(self.model, axis), weights)
+  def _epochs(self, split: Split, *, compressing: bool = False) -> batches.AugmentedEpochs:
+    settings = self.config["jpeg"]
+    return batches.AugmentedEpochs(
+      split,
+      copies=self.config["data"]["copies"],
+      batch_size=self.config["training"]["batch_size"],
+      seed=self.config["seed"],
+      compression=jpeg.Scheme(settings["quality"]) if compressing else None,
+      probability=settings["probability"],
+    )
 
-  def _train_epoch(self, step, phase, epoch: int, bar: tqdm) -> dict:
+  def _adversarial(self, phase: phases_lib.Phase) -> bool:
+    return self.config["variant"] == "adversarial" and phase.name not in ("pretrain", "push")
+
+  def _passes(self, phase: phases_lib.Phase) -> int:
+    """Cost of one image in forward passes; finding an adversarial one costs three more."""
+    return phase.passes + 3 * self._adversarial(phase)
+
+  def _step(self, phase: phases_lib.Phase):
+    """The train step of a phase, with the protocol's batch norm and loss."""
+    authors = self.config["protocol"] == "authors"
+    network = self.classifier if phase.name == "pretrain" else self.model
+    fgsm = self.config["adversarial"]
+    return steps.phase_step(
+      steps.with_axis(network, None if authors else parallel.AXIS),
+      phase,
+      weights=steps.LossWeights(**self.config["loss"], cap_at_depth=authors),
+      steps_per_epoch=self.epochs.num_batches,
+      weight_decay=self.config["training"]["weight_decay"],
+      fgsm=(fgsm["eps"], fgsm["step_size"]) if self._adversarial(phase) else None,
+    )
+
+  def _train_epoch(self, step, phase, epoch: int, epochs, bar: tqdm) -> dict:
     """One pass over the augmented set; the row of means for history.jsonl."""
     state = parallel.replicate(steps.TrainState(self.params, self.batch_stats, self.opt_state))
     totals = None
     size = self.config["training"]["batch_size"]
-    for number, batch in enumerate(self.epochs.epoch(self.position.epochs_done)):
+    for number, batch in enumerate(epochs.epoch(self.position.epochs_done)):
       count = len(batch["label"])
       state, metrics = step(state, parallel.shard(parallel.pad(batch, size)))
       totals = metrics if totals is None else jax.tree.map(jnp.add, totals, metrics)
-      bar.update(count * phase.passes)
+      bar.update(count * self._passes(phase))
       if number % 20 == 0:
         self._check_finite(metrics["loss"], phase, epoch)
     # The parameters too: the last step's loss was taken before its update.
@@ -172,7 +211,9 @@ class Trainer:
     """Validation accuracy; in the last-layer phase the best epoch's weights are kept aside."""
     if not len(self.dataset.validation):
       return
-    result = self._accuracy(self.dataset.validation, classifier=phase.name == "pretrain")
+    pretraining = phase.name == "pretrain"
+    split = (self.dataset if pretraining else self.seen).validation
+    result = self._accuracy(split, classifier=pretraining)
     self._record(phase=phase.name, split="validation", **result)
     if phase.name == "last_layer" and result["accuracy"] > self.position.best_accuracy:
       self.position.best_accuracy = result["accuracy"]
@@ -192,9 +233,9 @@ class Trainer:
     bar.set_description("push")
     # Unlike in training, the size of a batch has no say in the result: devices round it up.
     size = parallel.round_up(self.config["training"]["push_batch_size"])
-    train_set = self.dataset.train
+    train_set = self.seen.train
     # The test set is only measured here; nothing is chosen by it.
-    measured = [s for s in (self.dataset.validation, self.dataset.test) if len(s)]
+    measured = [s for s in (self.seen.validation, self.seen.test) if len(s)]
     before = {split.name: self._accuracy(split) for split in measured}
 
     def crops():
@@ -258,6 +299,9 @@ class Trainer:
     self.opt_state = None
     if phase.name == "pretrain":
       self.params = {g: value for g, value in self.params.items() if g != "classifier"}
+      lines = (self.workdir / "history.jsonl").read_text().splitlines()
+      backbone = {"params": {"features": self.params["features"]}, "batch_stats": self.batch_stats}
+      pretrained.save(self.workdir, self._pretraining(), backbone, lines)
     if phase.name == "last_layer" and self.best_last_layer is not None:
       self.params = {**self.params, "last_layer": jnp.asarray(self.best_last_layer)}
 
@@ -271,6 +315,26 @@ class Trainer:
       head = jax.jit(self.classifier.init)(jax.random.fold_in(key, 1), image)
       params = {**params, "classifier": head["params"]["classifier"]}
     return params, batch_stats
+
+  def _pretraining(self) -> str:
+    return pretrained.fingerprint(self.config, self.dataset.identity)
+
+  def _take_pretrained(self, siblings: Sequence[pathlib.Path]) -> None:
+    """Starts after the pretraining, if another run of the study has done the same one."""
+    history: list[str] = []
+    found = None
+    if self.plan[0].name == "pretrain":
+      found = pretrained.find([self.workdir, *siblings], self._pretraining())
+    if found is not None:
+      variables, history = found
+      self.params = {g: value for g, value in self.params.items() if g != "classifier"}
+      self.params["features"] = variables["params"]["features"]
+      self.batch_stats = variables.get("batch_stats", {})
+      epochs = self.plan[0].epochs
+      self.position = Position(phase=1, epochs_done=epochs, history_rows=len(history))
+      _log.info("%s starts from a backbone that is pretrained already", self.workdir)
+    with atomic_path(self.workdir / "history.jsonl") as temporary:
+      temporary.write_text("".join(f"{line}\n" for line in history))
 
   def _restore(self, step: int) -> None:
     """Takes up the state of a checkpoint."""

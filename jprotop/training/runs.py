@@ -3,12 +3,14 @@
 import contextlib
 import dataclasses
 import functools
+import hashlib
 import json
 import logging
 import pathlib
 
 import jax
 import numpy as np
+from flax.traverse_util import flatten_dict
 
 from jprotop import parallel
 from jprotop.attacks.pgd import check_budget
@@ -54,6 +56,14 @@ class Run:
     return self.info["provenance"]
 
   @functools.cached_property
+  def digest(self) -> str:
+    """Names the network's numbers and the images that it belongs to."""
+    digest = hashlib.sha256(repr((self.model, self.info["data"], self.class_names)).encode())
+    for name, array in sorted(flatten_dict(self.variables, sep="/").items()):
+      digest.update(name.encode() + np.asarray(array).tobytes())
+    return digest.hexdigest()[:16]
+
+  @functools.cached_property
   def scheme(self) -> jpeg.Scheme:
     """The JPEG experiment's alteration of this data set, by this run's config."""
     return jpeg_scheme(self.config, len(self.class_names))
@@ -88,6 +98,14 @@ def open_run(workdir: str | pathlib.Path, dataset: Dataset | None = None) -> Run
   """The run in a folder; `dataset`, if already open, is checked to be its own."""
   model, variables, info = load(workdir)
   return Run(pathlib.Path(workdir), model, variables, info, dataset_of(info, dataset))
+
+
+def is_finished(workdir: pathlib.Path) -> bool:
+  """Whether a folder holds a run that was trained to its end."""
+  try:
+    return (workdir / "config.json").exists() and load(workdir)[2]["finished"]
+  except InputError:
+    return False
 
 
 def jpeg_scheme(config: dict, num_classes: int) -> jpeg.Scheme:

@@ -1,6 +1,7 @@
 """One training step, a pure function (state, batch) -> (state, metrics), run on all devices."""
 
 import dataclasses
+import functools
 from collections.abc import Callable
 
 import flax.struct
@@ -9,9 +10,10 @@ import jax.numpy as jnp
 import optax
 
 from jprotop import losses, parallel
+from jprotop.attacks import adversarial
 from jprotop.models.protopnet import BackboneClassifier, ProtoPNet
 from jprotop.similarity import first_max
-from jprotop.training.phases import Phase
+from jprotop.training.phases import Phase, make_optimizer
 
 
 @flax.struct.dataclass
@@ -91,18 +93,34 @@ def classifier_losses(model: BackboneClassifier) -> Callable:
   return loss
 
 
+def fgsm_images(model: ProtoPNet, *, eps: float, step_size: float) -> Callable:
+  """What adversarial training sees instead of a batch's images: (state, batch) -> images."""
+
+  def perturb(state, batch):
+    variables = {"params": state.params, "batch_stats": state.batch_stats}
+    keys = jax.random.wrap_key_data(batch["key"])
+    return adversarial.fast_fgsm(
+      model, variables, batch["image"], batch["label"], keys, eps=eps, step_size=step_size
+    )
+
+  return perturb
+
+
 def train_step(
   loss: Callable,
   phase: Phase,
   optimizer: optax.GradientTransformation,
+  perturb: Callable | None,
   state: TrainState,
   batch: dict,
 ) -> tuple[TrainState, dict]:
-  """One step on one device's share of a batch {image, label, mask}.
+  """One step on one device's share of a batch {image, label, mask, key}.
 
   The loss is the mean over the real images of all devices, so that neither padding nor the number
   of devices changes it. Metrics are sums, with `count` beside them.
   """
+  if perturb is not None:
+    batch = {**batch, "image": perturb(state, batch)}
   trained = {group: state.params[group] for group in phase.trained}
   count = parallel.psum(jnp.sum(batch["mask"]))
 
@@ -125,12 +143,41 @@ def train_step(
 
 
 def make_train_step(
-  loss: Callable, phase: Phase, optimizer: optax.GradientTransformation
+  loss: Callable,
+  phase: Phase,
+  optimizer: optax.GradientTransformation,
+  perturb: Callable | None = None,
 ) -> Callable:
   """`train_step` on all devices: (state, sharded batch) -> (state, metrics); donates the state."""
   return parallel.map_devices(
-    lambda state, batch: train_step(loss, phase, optimizer, state, batch),
+    lambda state, batch: train_step(loss, phase, optimizer, perturb, state, batch),
     split=(False, True),
     split_outputs=False,
     donate=(0,),
   )
+
+
+@functools.lru_cache(maxsize=16)
+def phase_step(
+  network: ProtoPNet | BackboneClassifier,
+  phase: Phase,
+  *,
+  weights: LossWeights,
+  steps_per_epoch: int,
+  weight_decay: float,
+  fgsm: tuple[float, float] | None = None,
+) -> Callable:
+  """The train step of a phase, made once: networks that differ in their images alone share it.
+
+  Args:
+    network: with the axis of its batch norm set (`with_axis`).
+    weights: of the loss; the plain classifier has none.
+    fgsm: (eps, step_size) of adversarial training; None: the images as they come.
+  """
+  if isinstance(network, BackboneClassifier):
+    loss = classifier_losses(network)
+  else:
+    loss = protopnet_losses(network, weights)
+  perturb = fgsm_images(network, eps=fgsm[0], step_size=fgsm[1]) if fgsm else None
+  optimizer = make_optimizer(phase, steps_per_epoch, weight_decay)
+  return make_train_step(loss, phase, optimizer, perturb)

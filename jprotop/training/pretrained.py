@@ -1,0 +1,53 @@
+"""The backbone as the pretraining leaves it: made once, and a start for all networks of a study.
+
+As ImageNet weights would, it depends on no variant: pretraining sees the images as they are.
+"""
+
+import hashlib
+import json
+import pathlib
+from collections.abc import Iterable
+
+import numpy as np
+from flax.traverse_util import flatten_dict, unflatten_dict
+
+from jprotop.errors import InputError
+from jprotop.files import atomic_path
+
+_FILE = "pretrained.npz"
+
+
+def fingerprint(config: dict, data_identity: str) -> str:
+  """A name for all that a pretraining depends on."""
+  training, data = config["training"], config["data"]
+  what = {
+    "data": {**{k: v for k, v in data.items() if k not in ("dir", "cache")}, "is": data_identity},
+    "model": {key: config["model"][key] for key in ("backbone", "dtype")},
+    "training": {key: training[key] for key in ("pretrain", "batch_size", "weight_decay")},
+    "run": {key: config[key] for key in ("seed", "protocol")},
+  }
+  return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def save(workdir: pathlib.Path, name: str, variables: dict, history: list[str]) -> None:
+  """Keeps a backbone's {params, batch_stats} and lines of history.jsonl in a run's folder."""
+  arrays = {key: np.asarray(v) for key, v in flatten_dict(variables, sep="/").items()}
+  with atomic_path(workdir / _FILE) as temporary:
+    np.savez(temporary, name=np.array(name), history=np.array(history), **arrays)
+
+
+def find(runs: Iterable[pathlib.Path], name: str) -> tuple[dict, list[str]] | None:
+  """The backbone of that name in one of several runs' folders, and its history; None if in none."""
+  for run in runs:
+    path = run / _FILE
+    if not path.exists():
+      continue
+    try:
+      with np.load(path, allow_pickle=False) as file:
+        arrays = dict(file)
+    except (OSError, ValueError) as error:
+      raise InputError(f"{path} cannot be read ({error}); delete it") from error
+    if str(arrays.pop("name")) == name:
+      history = arrays.pop("history").tolist()
+      return unflatten_dict(arrays, sep="/"), history
+  return None
