@@ -1,47 +1,123 @@
-"""Accuracy of a run on one of its splits, with its 95% interval and its confusion matrix.
+"""Accuracy of a run: clean, altered by JPEG, and under attack, with 95% intervals.
 
-python -m experiments.evaluate --workdir=runs/demo --split=test
+  python -m experiments.evaluate --workdir=runs/demo/standard
+  python -m experiments.evaluate --workdir=RUN --split=validation
+  python -m experiments.evaluate --workdir=RUN --ensemble=RUN2,RUN3
+
+clean: the images as they are (the paper's original test set). altered: those of the chosen classes
+JPEG compressed (Table 2; config.jpeg says which and how strongly). altered_every_class: all of them
+compressed, as the reference measured Table 4. robust: after PGD against the class (Table 3).
 """
 
 import pathlib
 
+import numpy as np
 from absl import flags
 
-import jprotop
 from experiments import cli
-from jprotop.data.dataset import Dataset
-from jprotop.evaluation import accuracy, results
+from jprotop import metrics
+from jprotop.data import jpeg
+from jprotop.evaluation import accuracy, results, robustness
 from jprotop.figures import canvas, curves, tables
 from jprotop.training import runs
+from jprotop.training.runs import Run
 
 
-def evaluate(workdir: pathlib.Path, dataset: Dataset | None = None, split_name: str = "test"):
-  """Writes evaluate.SPLIT into results.json, and the confusion matrix as a figure."""
-  model, variables, info = jprotop.load(str(workdir))
-  dataset = runs.dataset_of(info, dataset)
-  split = dataset.split(split_name)
-  size = info["config"]["training"]["evaluation_batch_size"]
-  scores = accuracy.predict(model, variables, split, batch_size=size)
-  matrix = accuracy.confusion_matrix(scores, split.label)
+def measure(run: Run, place: pathlib.Path, *, split_name: str = "test") -> dict:
+  """All accuracies of a run on one of its splits; writes the confusion matrix as a figure."""
+  split = run.dataset.split(split_name)
+  size = run.config["training"]["evaluation_batch_size"]
+  predict = lambda s: accuracy.predict(run.model, run.variables, s, batch_size=size)  # noqa: E731
+  clean = predict(split)
+  altered = predict(split.compressed(run.scheme))
+  every = predict(split.compressed(jpeg.Scheme(run.scheme.quality)))
   numbers = {
-    "accuracy": accuracy.accuracy(scores, split.label),
-    "confusion": matrix.tolist(),
-    "class_names": dataset.class_names,
-    **({} if info["finished"] else {"finished_training": False}),
+    "clean": accuracy.accuracy(clean, split.label),
+    **alterations(clean, altered, every, split.label, run.scheme),
+    "robust": _robust(run, split, clean),
+    "confusion": accuracy.confusion_matrix(clean, split.label).tolist(),
+    "class_names": run.class_names,
+    **({} if run.info["finished"] else {"finished_training": False}),
   }
-  before = results.read_results(workdir).get("evaluate", {})
-  sections = {"evaluate": {**before, split_name: numbers}}
-  results.update_results(workdir, info["config"], "evaluate", **sections)
-  canvas.save(
-    curves.confusion(matrix, dataset.class_names), workdir / f"figures/confusion_{split_name}.png"
+  figure = curves.confusion(np.array(numbers["confusion"]), run.class_names)
+  canvas.save(figure, place / f"figures/confusion_{split_name}.png")
+  for name in ("clean", "altered", "altered_every_class", "robust"):
+    print(
+      f"{split_name} accuracy, {name.replace('_', ' '):<20} {tables.format_share(numbers[name])}"
+    )
+  return {"evaluate": {split_name: numbers}}
+
+
+def alterations(
+  clean: np.ndarray,
+  altered: np.ndarray,
+  every: np.ndarray,
+  label: np.ndarray,
+  scheme: jpeg.Scheme,
+) -> dict:
+  """What JPEG compression does to accuracy, from logits [N, C] of the same N images.
+
+  Args:
+    clean, altered, every: of the images as they are, compressed where the scheme says, and all
+      compressed.
+  """
+  covered = scheme.covers(label)
+  right = {name: s.argmax(axis=1) == label for name, s in (("clean", clean), ("altered", altered))}
+  return {
+    "altered": accuracy.accuracy(altered, label),
+    "altered_every_class": accuracy.accuracy(every, label),
+    "compressed_classes": {name: metrics.share(hits[covered]) for name, hits in right.items()},
+    "uncompressed_classes": {"clean": metrics.share(right["clean"][~covered])},
+    # Paired: the same images with and without the alteration.
+    "altered_minus_clean": metrics.mean(right["altered"].astype(float) - right["clean"]),
+  }
+
+
+def _robust(run: Run, split, clean: np.ndarray) -> dict:
+  """Only what is right on the clean image can stay right, so only that is attacked."""
+  hits = clean.argmax(axis=1) == split.label
+  indices = np.flatnonzero(hits)
+  attacked = robustness.attacked_logits(
+    run.model,
+    run.variables,
+    split,
+    indices,
+    **run.config["robust"],
+    seed=run.config["seed"],
+    batch_size=run.config["attack"]["batch_size"],
   )
-  print(f"{split_name} accuracy {tables.format_share(numbers['accuracy'])}")
+  hits[indices] = attacked.argmax(axis=1) == split.label[indices]
+  return metrics.share(hits)
+
+
+def ensemble(members: list[Run], split_name: str) -> dict:
+  """Accuracy of summed logits, each network on the images as they are."""
+  size = members[0].config["training"]["evaluation_batch_size"]
+  split = members[0].dataset.split(split_name)
+  scores = [accuracy.predict(m.model, m.variables, split, batch_size=size) for m in members]
+  numbers = {
+    "members": [str(m.workdir) for m in members],
+    "clean": accuracy.accuracy(accuracy.sum_logits(scores), split.label),
+    "single": [accuracy.accuracy(s, split.label) for s in scores],
+  }
+  print(f"{split_name} accuracy of {len(members)} networks {tables.format_share(numbers['clean'])}")
+  return {"ensemble": {split_name: numbers}}
 
 
 def main() -> None:
-  evaluate(cli.workdir(must_exist=True), split_name=flags.FLAGS.split)
+  run = runs.open_run(cli.workdir(must_exist=True))
+  split_name = flags.FLAGS.split
+  if flags.FLAGS.ensemble:
+    others = [runs.open_run(w, run.dataset) for w in flags.FLAGS.ensemble]
+    sections = ensemble([run, *others], split_name)
+  else:
+    sections = measure(run, run.workdir, split_name=split_name)
+  before = results.read_results(run.workdir)
+  merged = {name: {**before.get(name, {}), **new} for name, new in sections.items()}
+  results.update_results(run.workdir, run.config, "evaluate", **merged)
 
 
 if __name__ == "__main__":
   flags.DEFINE_enum("split", "test", ["train", "validation", "test"], "Which images.")
+  flags.DEFINE_list("ensemble", [], "Other runs on the same data, whose logits are added.")
   cli.run(main)

@@ -1,19 +1,38 @@
 """One self-contained HTML page of a run: its numbers, curves, prototypes and attacked images.
 
-python -m experiments.report --workdir=runs/demo
+python -m experiments.report --workdir=runs/demo/standard
 """
 
 import pathlib
+from collections.abc import Iterator
 
-import jprotop
 from experiments import cli
 from jprotop import metrics, regions
 from jprotop.data.batches import to_float
-from jprotop.data.dataset import Dataset
 from jprotop.evaluation import results
 from jprotop.figures import canvas, curves, panels, tables
 from jprotop.figures.run_report import write_run_report
 from jprotop.training import runs
+from jprotop.training.runs import Run
+
+
+def measure(run: Run, place: pathlib.Path) -> dict:
+  """How the run was trained: its curves, its prototypes as a gallery, and what the push cost."""
+  history = runs.read_history(run.workdir, run.info)
+  if history:
+    canvas.save(curves.training_curves(history), place / "figures/training_curves.png")
+  if run.provenance is not None:
+    for number, page in enumerate(panels.prototype_gallery(_prototypes(run))):
+      canvas.save(page, place / f"figures/gallery_{number:03d}.png")
+  push = push_numbers(history)
+  if push is None:
+    return {}
+  print(
+    f"Push: {push['distinct']} different patches for {push['num_prototypes']} prototypes; test "
+    f"accuracy {tables.format_share(push['accuracy_before'])} before, "
+    f"{tables.format_share(push['accuracy_after'])} after"
+  )
+  return {"push": push}
 
 
 def push_numbers(history: list[dict]) -> dict | None:
@@ -32,42 +51,22 @@ def push_numbers(history: list[dict]) -> dict | None:
   }
 
 
-def write_report(workdir: pathlib.Path, dataset: Dataset | None = None) -> pathlib.Path:
-  """Draws the curves and the gallery, and writes report.html."""
-  model, _, info = jprotop.load(str(workdir))
-  dataset = runs.dataset_of(info, dataset)
-  history = runs.read_history(str(workdir), info)
-  canvas.save(curves.training_curves(history), workdir / "figures/training_curves.png")
-  if info["provenance"] is not None:
-    pages = panels.prototype_gallery(_prototypes(model, dataset, info))
-    for number, page in enumerate(pages):
-      canvas.save(page, workdir / f"figures/gallery_{number:03d}.png")
-  push = push_numbers(history)
-  sections = {"push": push} if push else {}
-  if push:
-    print(
-      f"Push: {push['distinct']} different patches for {push['num_prototypes']} prototypes; test "
-      f"accuracy {tables.format_share(push['accuracy_before'])} before, "
-      f"{tables.format_share(push['accuracy_after'])} after"
-    )
-  numbers = results.update_results(workdir, info["config"], "report", **sections)
-  return write_run_report(workdir, numbers)
-
-
-def _prototypes(model, dataset: Dataset, info: dict):
-  provenance = info["provenance"]
-  for j, (image, box) in enumerate(zip(provenance["image"], provenance["box"])):
+def _prototypes(run: Run) -> Iterator[panels.Prototype]:
+  for j, (image, box) in enumerate(zip(run.provenance["image"], run.provenance["box"])):
     yield panels.Prototype(
       prototype_id=j,
-      prototype_class=info["class_names"][model.prototype_class[j]],
-      source_image=to_float(dataset.train.pixels[image]),
+      prototype_class=run.class_names[run.model.prototype_class[j]],
+      source_image=to_float(run.seen.train.pixels[image]),
       source_box=regions.Box(*box.tolist()),
-      image_id=dataset.train.image_id[image],
+      image_id=run.seen.train.image_id[image],
     )
 
 
 def main() -> None:
-  print(f"report: {write_report(cli.workdir(must_exist=True))}")
+  run = runs.open_run(cli.workdir(must_exist=True))
+  sections = measure(run, run.workdir)
+  numbers = results.update_results(run.workdir, run.config, "report", **sections)
+  print(f"report: {write_run_report(run.workdir, numbers)}")
 
 
 if __name__ == "__main__":

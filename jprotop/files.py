@@ -65,5 +65,10 @@ def write_json(path: str | os.PathLike, value: Any) -> None:
     text = json.dumps(value, indent=2, allow_nan=False)
   except ValueError as error:
     raise InputError(f"{path} would hold a number that is not finite; give finite ones") from error
+  write_text(path, text + "\n")
+
+
+def write_text(path: str | os.PathLike, text: str) -> None:
+  """Writes a text file atomically, in UTF-8."""
   with atomic_path(path) as temporary:
-    temporary.write_text(text + "\n")
+    temporary.write_text(text, "utf-8")

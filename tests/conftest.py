@@ -84,10 +84,16 @@ def tiny():
 
 
 @pytest.fixture(scope="session")
-def run(tmp_path_factory):
-  """(workdir, cache, output) of `experiments.reproduce` on configs/tiny.py."""
+def study(tmp_path_factory):
+  """(workdir, cache, output) of `experiments.reproduce` on configs/tiny.py: the whole paper."""
   base = tmp_path_factory.mktemp("reproduce")
-  workdir, cache = base / "run", base / "cache"
+  workdir, cache = base / "study", base / "cache"
   done = command("reproduce", "--config=configs/tiny.py", f"--workdir={workdir}", cache=cache)
   assert done.returncode == 0, done.stderr[-3000:]
   return workdir, cache, done
+
+
+@pytest.fixture(scope="session")
+def run(study):
+  """(workdir, cache, output) of the standard network of that study."""
+  return study[0] / "standard", *study[1:]

@@ -13,7 +13,7 @@ from matplotlib.patches import Rectangle
 
 from jprotop import similarity
 from jprotop.errors import InputError
-from jprotop.figures import canvas, curves, drawing, panels, report, tables
+from jprotop.figures import canvas, curves, drawing, panels, report, run_report, tables
 from jprotop.regions import Box
 
 SHARE = {"value": 0.95, "count": 19, "total": 20, "interval": [0.764, 0.991]}
@@ -310,7 +310,7 @@ def _report(tmp_path) -> str:
     "config": {"data": {"name": evil}},
     "environment": {"python": "3.11"},
   }
-  path = report.write_report(tmp_path / "report.html", results=results, figures=[section])
+  path = run_report.write_report(tmp_path / "report.html", results=results, figures=[section])
   return path.read_text("utf-8")
 
 
@@ -340,7 +340,9 @@ def test_the_report_gives_every_number_with_its_count(tmp_path):
 )
 def test_the_report_explains_the_similarity_of_the_run(config, said, unsaid, tmp_path):
   results = {"config": config}
-  page = report.write_report(tmp_path / "r.html", results=results, figures=[]).read_text("utf-8")
+  page = run_report.write_report(tmp_path / "r.html", results=results, figures=[]).read_text(
+    "utf-8"
+  )
   assert said in page and unsaid not in page
   assert report.SIMILARITY.keys() == similarity.SIMILARITIES.keys()
   np.testing.assert_allclose(report.MAX_LOG_SIMILARITY, -np.log(similarity.EPSILON))
@@ -349,13 +351,13 @@ def test_the_report_explains_the_similarity_of_the_run(config, said, unsaid, tmp
 def test_a_higher_score_is_counted_over_all_attacked_images():
   """Not over those on which the prototype moved."""
   results = {"head_on_stomach": {"metrics": {"exceeds_clean_maximum": SHARE}}}
-  ((name, _),) = report.number_tables(results)[0]["rows"]
+  ((name, _),) = run_report.number_tables(results)[0]["rows"]
   assert name.startswith("Attacked images on which")
-  assert "(19/20; 95% CI 76.4-99.1%) of the attacked images" in report.summary(results)
+  assert "(19/20; 95% CI 76.4-99.1%) of the attacked images" in run_report.summary(results)
 
 
 def test_an_empty_run_still_makes_a_report(tmp_path):
-  path = report.write_report(tmp_path / "report.html", results={}, figures=[])
+  path = run_report.write_report(tmp_path / "report.html", results={}, figures=[])
   assert "no headline numbers" in path.read_text("utf-8")
 
 
@@ -366,5 +368,5 @@ def test_a_picture_needs_an_alt_text_and_must_be_a_png(tmp_path):
   ]:
     section = report.Section(heading="a", caption="b", pictures=[picture])
     with pytest.raises(InputError, match=reason):
-      report.write_report(tmp_path / "r.html", results={}, figures=[section])
+      run_report.write_report(tmp_path / "r.html", results={}, figures=[section])
   assert os.listdir(tmp_path) == []

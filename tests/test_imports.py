@@ -11,7 +11,7 @@ LAYERS = (
   {"jprotop.errors"},
   {"jprotop.files", "jprotop.similarity", "jprotop.regions", "jprotop.losses", "jprotop.metrics"},
   {"jprotop.parallel", "jprotop.models", "jprotop.data"},
-  {"jprotop.interchange", "jprotop.attacks", "jprotop.push"},
+  {"jprotop.interchange", "jprotop.attacks", "jprotop.push", "jprotop.explain"},
   {"jprotop.evaluation"},
   {"jprotop.training", "jprotop.figures"},
   {"jprotop"},

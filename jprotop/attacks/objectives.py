@@ -22,7 +22,7 @@ def move_similarity(
   target: jax.Array,
   source: jax.Array,
   *,
-  drop_shared_cells: bool = False,
+  drop_shared_cells: bool | jax.Array = False,
 ) -> jax.Array:
   """Eq. (2): mean similarity over S_noisy minus mean similarity over S, [B].
 
@@ -34,7 +34,7 @@ def move_similarity(
       in the reference code (protocol `authors`).
   """
   target, source = target.astype(jnp.float32), source.astype(jnp.float32)
-  counted = source * (1 - target) if drop_shared_cells else source
+  counted = jnp.where(drop_shared_cells, source * (1 - target), source)
   cells = (-2, -1)
   # Padding rows of a batch have empty sets; they must not become NaN.
   raised = jnp.sum(similarity_map * target, cells) / jnp.maximum(jnp.sum(target, cells), 1)

@@ -43,7 +43,7 @@ def masked_pgd(
   step_size: float | jax.Array,
   num_steps: int | jax.Array,
   keys: jax.Array | None = None,
-  start_off_mask: bool = False,
+  start_off_mask: bool | jax.Array = False,
 ) -> jax.Array:
   """Attacked images, [B, H, W, 3]: the last iterate of masked PGD.
 
@@ -66,7 +66,7 @@ def masked_pgd(
   start = images
   if keys is not None:
     noise = uniform_noise(keys, images.shape[1:], eps)
-    start = jnp.clip(images + (noise if start_off_mask else noise * pixels), 0.0, 1.0)
+    start = jnp.clip(images + jnp.where(start_off_mask, noise, noise * pixels), 0.0, 1.0)
   return jax.lax.fori_loop(0, num_steps, climb_and_project, start)
 
 

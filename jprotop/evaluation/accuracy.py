@@ -1,10 +1,13 @@
-"""Accuracy with its interval."""
+"""Accuracy with its interval, of one network or of several together."""
+
+from collections.abc import Sequence
 
 import numpy as np
 
 from jprotop import metrics, parallel
 from jprotop.data import batches
 from jprotop.data.dataset import Split
+from jprotop.errors import InputError
 
 
 def logits(model, variables: dict, batch: dict):
@@ -18,6 +21,21 @@ def predict(model, variables: dict, split: Split, *, batch_size: int) -> np.ndar
   size = parallel.round_up(batch_size)
   images = ({"image": batch["image"]} for batch in batches.in_order(split, size))
   return np.concatenate(list(parallel.map_examples(logits, (model,), variables, images, size)))
+
+
+def sum_logits(scores: Sequence[np.ndarray]) -> np.ndarray:
+  """An ensemble's class scores [N, C]: the sum of its networks' logits (Chen et al. 2019).
+
+  Args:
+    scores: of each network, [N, C], of the same images and classes.
+  """
+  shapes = {np.shape(s) for s in scores}
+  if len(shapes) != 1:
+    raise InputError(
+      f"logits of shapes {sorted(shapes)} cannot be added; an ensemble's networks must see the "
+      "same images and know the same classes"
+    )
+  return np.sum(scores, axis=0)
 
 
 def accuracy(scores: np.ndarray, label: np.ndarray) -> dict:

@@ -1,6 +1,6 @@
-"""What Head on Stomach attacks: which prototype of which image, and the cells S and S_noisy.
+"""What is attacked: which images, which prototype of each, and the cells S and S_noisy.
 
-The protocols differ here and in the objective; `Rules` says how.
+The protocols differ here, in the objective and in the order of attacks; `Rules` says how.
 """
 
 import dataclasses
@@ -23,15 +23,26 @@ class Rules:
     rectangular_target: S_noisy becomes its bounding rectangle.
     drop_shared_cells: cells in both sets count 0 in the mean over S.
     start_off_mask: the random start covers the whole image.
+    chained_source: from an image's second prototype on, the S of the success test, and with it
+      S_noisy, comes from the image as it was attacked before; the objective's S never does.
+    drop_covered: an image is left out as soon as an S covers its whole grid.
+
+  The last two matter where several prototypes of an image are attacked in turn (success rate);
+  Head on Stomach attacks one, so for it they change nothing.
   """
 
   inclusive_box: bool = False
   rectangular_target: bool = False
   drop_shared_cells: bool = False
   start_off_mask: bool = False
+  chained_source: bool = False
+  drop_covered: bool = False
 
 
-RULES = {"paper": Rules(), "authors": Rules(True, True, True, True)}
+RULES = {
+  "paper": Rules(),
+  "authors": Rules(**{field.name: True for field in dataclasses.fields(Rules)}),
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,6 +100,54 @@ def group_at(box: regions.Box, peak: tuple[float, float], points: np.ndarray) ->
     return ""
   nearest = int(np.where(inside, (y - peak[0]) ** 2 + (x - peak[1]) ** 2, np.inf).argmin())
   return next(group for group in GROUPS if nearest in part_indices(group))
+
+
+def group_of_map(similarity_map: np.ndarray, points: np.ndarray, size: int) -> str:
+  """The group of the part that a prototype's map [h, w] sits on in a size x size image."""
+  upsampled = regions.upsample(similarity_map, size, size)
+  peak = np.unravel_index(upsampled.argmax(), upsampled.shape)
+  return group_at(regions.high_activation_box(similarity_map, size, size), peak, points)
+
+
+def source_cells(similarity_map: np.ndarray, size: int, rules: Rules) -> np.ndarray:
+  """S, boolean [h, w]: the cells that the map's box of high activation overlaps."""
+  box = regions.high_activation_box(similarity_map, size, size)
+  grid = similarity_map.shape
+  return regions.box_cells(box, grid, (size, size), inclusive=rules.inclusive_box)
+
+
+def draw_correct(
+  logits: np.ndarray,
+  label: np.ndarray,
+  count: int,
+  *,
+  seed: int,
+  also_correct: np.ndarray | None = None,
+) -> np.ndarray:
+  """Indices of `count` correctly classified images, drawn from a seed, in order; all if fewer.
+
+  Args:
+    logits: [N, C] of the clean images; label: int [N].
+    also_correct: boolean [N], whether another network is right too; only such images are drawn.
+
+  Raises:
+    InputError: count is not positive, or no image is classified correctly.
+  """
+  if count < 1:
+    raise InputError(f"num_images={count} must be at least 1")
+  correct = logits.argmax(axis=1) == label
+  if not correct.any():
+    raise InputError("this network classifies no test image correctly; train it for longer")
+  if also_correct is not None:
+    if len(also_correct) != len(label):
+      raise InputError(
+        f"also_correct is about {len(also_correct)} images, but there are {len(label)}; give one "
+        "value for each test image"
+      )
+    correct &= also_correct
+  if not correct.any():
+    raise InputError("no test image is classified correctly by both networks; train them longer")
+  return np.sort(np.random.default_rng(seed).permutation(np.flatnonzero(correct))[:count])
 
 
 def choose_prototypes(
@@ -151,14 +210,11 @@ def build_cases(
     prototype: int [N].
     maps: [N, h, w], the clean similarity map of each image's prototype.
   """
-  size, grid = images.image.shape[1], maps.shape[1:]
+  size = images.image.shape[1]
   kept, sources, targets, rule, groups, skipped = [], [], [], [], [], []
   for i, similarity_map in enumerate(maps):
-    box = regions.high_activation_box(similarity_map, size, size)
-    source = regions.box_cells(box, grid, (size, size), inclusive=rules.inclusive_box)
-    upsampled = regions.upsample(similarity_map, size, size)
-    peak = np.unravel_index(upsampled.argmax(), upsampled.shape)
-    group = group_at(box, peak, images.points[i])
+    source = source_cells(similarity_map, size, rules)
+    group = group_of_map(similarity_map, images.points[i], size)
     cells, how = find_target(similarity_map, source, group, images.points[i], size, target)
     if cells is None:
       skipped.append({"image_id": images.image_id[i], "reason": how})

@@ -1,62 +1,12 @@
 """Head on Stomach (Section 3): move where a prototype is found, by noise that nobody sees."""
 
-import dataclasses
-
-import jax
 import numpy as np
-from tqdm import tqdm
 
 from jprotop import metrics, parallel, regions
-from jprotop.attacks import objectives, pgd
 from jprotop.data.own_images import Images
+from jprotop.evaluation.attack import Budget, Order, find, perturb
 from jprotop.evaluation.attack_cases import Cases, Rules
 from jprotop.models.protopnet import ProtoPNet
-
-
-@dataclasses.dataclass(frozen=True)
-class Budget:
-  """The attack's numbers, in units of [0, 1] (Section 3: 8/255, 2/255, 40 iterations)."""
-
-  eps: float = 8 / 255
-  step_size: float = 2 / 255
-  num_steps: int = 40
-  random_start: bool = True
-
-
-def _attack_batch(model: ProtoPNet, rules: Rules, random_start: bool, shared, batch) -> dict:
-  """Attacks one batch and looks at clean, attacked and randomly perturbed images."""
-  variables, eps, step_size, num_steps = shared
-  images, pixels = batch["image"], batch["pixels"]
-  keys = jax.random.wrap_key_data(batch["key"])
-
-  def objective(x):
-    maps = objectives.prototype_maps(model, variables, x, batch["prototype"])
-    return objectives.move_similarity(
-      maps, batch["target"], batch["source"], drop_shared_cells=rules.drop_shared_cells
-    )
-
-  attacked = pgd.masked_pgd(
-    objective,
-    images,
-    pixels,
-    eps=eps,
-    step_size=step_size,
-    num_steps=num_steps,
-    keys=keys if random_start else None,
-    start_off_mask=rules.start_off_mask,
-  )
-  # The control: as large a change of every pixel, its signs tossed.
-  signs = jax.numpy.sign(pgd.uniform_noise(keys, images.shape[1:], 1.0))
-  control = pgd.project(images + eps * signs, images, pixels[..., None], eps)
-  record = {"attacked": attacked}
-  for name, x in (("clean", images), ("attacked", attacked), ("control", control)):
-    out = model.apply(variables, x)
-    own = jax.numpy.take_along_axis(
-      out.similarity_map, batch["prototype"][:, None, None, None], axis=-1
-    )
-    record[f"{name}_similarity_map"] = own[..., 0]
-    record[f"{name}_logits"] = out.logits
-  return record
 
 
 def attack(
@@ -76,32 +26,21 @@ def attack(
     S_noisy; `source`, `target` [h, w]; `prototype`; and for each of clean, attacked and control
     (random signs of size eps on the same mask) `*_similarity_map` [h, w] and `*_logits` [C].
   """
-  pgd.check_budget(eps=budget.eps, step_size=budget.step_size, num_steps=budget.num_steps)
   size = cases.images.image.shape[1]
-  examples = {
-    "image": cases.images.image,
-    "pixels": regions.cells_to_pixels(cases.target, size, size),
-    "prototype": cases.prototype.astype(np.int32),
-    "target": cases.target,
-    "source": cases.source,
-    "key": parallel.key_array(seed, np.arange(len(cases.images))),
-  }
-  rows = parallel.round_up(min(batch_size, len(cases.images)))
-  shared = (variables, budget.eps, budget.step_size, budget.num_steps)
-  records = []
-  with tqdm(total=len(cases.images), desc="attacking", unit="image", dynamic_ncols=True) as bar:
-    static, batches = (model, rules, budget.random_start), parallel.chunks(examples, rows)
-    for record in parallel.map_examples(_attack_batch, static, shared, batches, rows):
-      records.append(record)
-      bar.update(len(record["attacked"]))
-  arrays = {key: np.concatenate([record[key] for record in records]) for key in records[0]}
+  order = Order(
+    image=cases.images.image,
+    pixels=regions.cells_to_pixels(cases.target, size, size),
+    prototype=cases.prototype,
+    key=parallel.key_array(seed, np.arange(len(cases.images))),
+    source=cases.source,
+    target=cases.target,
+  )
   return {
-    "images": examples["image"],
-    "mask": examples["pixels"],
     "source": cases.source,
     "target": cases.target,
-    "prototype": cases.prototype,
-    **arrays,
+    **attack_and_control(
+      model, variables, order, budget, kind="move", rules=rules, batch_size=batch_size
+    ),
   }
 
 

@@ -1,8 +1,39 @@
-"""results.json: every number of a run, its count, its interval, and where it came from.
+"""results.json: every number, its count, its interval, and where it came from. Its schema.
 
-Sections: `config`, `environment` (of each command that wrote numbers), `seed`, `protocol`, `train`
-(the data set's identity), `evaluate` (per split: accuracy, confusion), `push`, `head_on_stomach`.
-A number is {value, total, interval}, a share has its `count` too.
+A share S is {"value", "count", "total", "interval"}, a mean M {"value", "total", "interval"}: the
+interval is the 95% one, [low, high]; value and interval are None where total is 0. A mean over
+seeds has "std" too, and no interval where there is one seed. Accuracies are of the test split.
+
+Two kinds of folders hold one. A run's, which each command adds to: `environment` has an entry for
+each command. And a study's, by experiments.reproduce, where the sections marked * hold the same
+{network: ...}, network being standard, jpeg, adversarial or jpeg_augmented.
+
+config, seed, protocol, environment (versions, device, commit)
+data                the data set's identity (in a run: train.data)
+train               {"data"}
+evaluate            {network} of a study, {split} of a run: {clean, altered, altered_every_class,
+                    robust: S, compressed_classes: {clean, altered: S}, uncompressed_classes:
+                    {clean: S}, altered_minus_clean: M of paired images, confusion, class_names}
+ensemble            {split: {members, clean: S, single: [S]}}
+push *              {num_prototypes, distinct, accuracy_before: S, accuracy_after: S}
+head_on_stomach     {metrics: {moved_to_target, control_moved, moved_and_prediction_kept,
+                    prediction_kept, exceeds_clean_maximum, percentile_of_4: S,
+                    exceeds_clean_maximum_by, similarity_..., percentile_of_attacked: M},
+                    by_target, images, request, not_attacked, the budget}
+vanishing_head      {metrics}
+success_rate *      {paper, authors: {num_images, num_not_attackable, num_fewer_than_asked, top_k,
+                    budget, rate_at: {"1": S, ... up to top_k}, control: {rate_at},
+                    prediction_kept: S of the successful, success_and_prediction_kept: S of all,
+                    parts: {groups, counts [from][to]} or None},
+                    ablation: [{setting, rate: S, prediction_kept: S}]}
+jpeg_drift *        {quality, classes, top_k, num_prototypes, shown, selections: {paper,
+                    compressed_classes, uncompressed_classes, all: {num_images,
+                    similarity_compressed, similarity_clean, similarity_drop,
+                    similarity_drop_reverse, top_k_overlap, rank_correlation, cell_shift: M,
+                    top_k_order_kept, top_prototype_kept, cell_moved: S}}}
+explain, prune      what experiments.explain and experiments.prune say there
+table1 ... table4   rows of jprotop.evaluation.paper_tables
+claims              rows of jprotop.evaluation.claims
 """
 
 import importlib.metadata
@@ -16,7 +47,10 @@ from typing import Any
 import jax
 
 from jprotop.errors import InputError
+from jprotop.evaluation.schema import check_schema
 from jprotop.files import write_json
+
+__all__ = ["check_schema", "environment", "read_results", "update_results"]
 
 _PACKAGES = ("jprotop", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "pillow")
 

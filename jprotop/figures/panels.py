@@ -5,24 +5,12 @@ import itertools
 from collections.abc import Iterable, Iterator
 
 import numpy as np
-from matplotlib import colormaps
-from matplotlib.axes import Axes
-from matplotlib.cm import ScalarMappable
-from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
-from matplotlib.patches import Patch
 
 from jprotop.errors import InputError
 from jprotop.figures import canvas
-from jprotop.figures.drawing import (
-  check_box,
-  check_image,
-  crop,
-  draw_box,
-  draw_mask,
-  heat_overlay,
-  show_image,
-)
+from jprotop.figures.drawing import check_box, check_image, crop, draw_box, show_image
+from jprotop.figures.page import Page, View, shared_scale
 from jprotop.regions import Box
 
 
@@ -75,109 +63,52 @@ def head_on_stomach(example: HeadOnStomachExample, *, noise_gain: int | None = 1
   |attacked - clean| times that factor; None leaves it out.
   """
   _check_example(example)
-  page = _Page(columns=5 if noise_gain else 4)
-  page.left_columns(example)
-  maps = (example.clean_map_up, example.attacked_map_up)
-  scale = Normalize(min(m.min() for m in maps), max(m.max() for m in maps))
-  page.row(0, example, scale)
-  page.row(1, example, scale)
+  page = Page(columns=5 if noise_gain else 4)
+  page.left_columns(
+    example.prototype_id,
+    example.prototype_class,
+    image=example.source_image,
+    box=example.source_box,
+  )
+  clean, noisy = views = _views(example)
+  scale = shared_scale(views)
+  kept = noisy.predicted == clean.predicted
+  title = f"With noise, {'still' if kept else 'now'} predicted"
+  page.row(0, "Clean, predicted", clean, scale)
+  page.row(1, title, noisy, scale, mask=np.asarray(example.noise_mask, bool))
   if noise_gain:
     noise = np.abs(np.asarray(example.attacked, np.float32) - example.image)
     axes = page.panel(4, 0.5, f"The noise alone\n{noise_gain} times stronger")
     show_image(axes, np.clip(noise_gain * noise, 0, 1))
   page.scale_bar(scale)
-  page.caption(example)
+  title = f"Image {canvas.plain(example.image_id)}: {canvas.class_label(example.true_class)}"
+  if example.moved is not None:
+    title += f" ({'moved' if example.moved else 'not moved'})"
+  marks = {
+    "high similarity to the prototype": canvas.BOX_YELLOW,
+    "pixels that the noise may change": canvas.NOISE_GREEN,
+  }
+  page.caption(title, marks)
   return page.figure
 
 
-class _Page:
-  """Square panels at fixed places, in inches: text never moves the pictures."""
-
-  side, gap, head, margin = 2.05, 0.16, 0.46, 0.15
-  top, foot, bar = 0.42, 0.42, 0.78
-
-  def __init__(self, columns: int):
-    self.columns = columns
-    self.width = 2 * self.margin + columns * (self.side + self.gap) + self.bar
-    self.height = self.top + 2 * (self.head + self.side) + self.foot
-    self.figure = Figure(figsize=(self.width, self.height), facecolor="white")
-
-  def panel(self, column: int, row: float, title: str, *, bold: str = "") -> Axes:
-    """The axes of one square; row 0 is the clean one, 1 the noisy one, 0.5 between the two."""
-    # The scale bar stands to the right of the heat maps, so the noise comes after it.
-    left = self.margin + column * (self.side + self.gap) + (self.bar if column > 3 else 0)
-    bottom = self.foot + (1 - row) * (self.head + self.side)
-    axes = self.figure.add_axes(self._fractions(left, bottom, self.side, self.side))
-    x, y = left / self.width, (bottom + self.side + 0.06) / self.height
-    text = {"fontsize": 8.5, "color": canvas.INK, "va": "bottom", "linespacing": 1.25}
-    self.figure.text(x, y, title + ("\n" if bold else ""), **text)
-    self.figure.text(x, y, bold, fontweight="bold", **text)
-    return axes
-
-  def left_columns(self, example: HeadOnStomachExample) -> None:
-    """The source image with the prototype's box, and the prototype itself."""
-    axes = self.panel(0, 0.5, "Training image the\nprototype comes from")
-    show_image(axes, example.source_image)
-    draw_box(axes, example.source_box)
-    name = canvas.class_label(example.prototype_class, max_length=28)
-    axes = self.panel(1, 0.5, f"Prototype {example.prototype_id} of", bold=name)
-    show_image(axes, crop(example.source_image, example.source_box))
-
-  def row(self, row: int, example: HeadOnStomachExample, scale: Normalize) -> None:
-    """The input and its heat map, both with the box; the noisy row also shows the noise's place."""
-    noisy = row == 1
-    image = example.attacked if noisy else example.image
-    heat = example.attacked_map_up if noisy else example.clean_map_up
-    box = example.attacked_box if noisy else example.clean_box
-    similarity = example.attacked_similarity if noisy else example.clean_similarity
-    predicted = example.predicted_after if noisy else example.predicted_before
-    kept = example.predicted_after == example.predicted_before
-    title = f"With noise, {'still' if kept else 'now'} predicted" if noisy else "Clean, predicted"
-    left = self.panel(2, row, title, bold=canvas.class_label(predicted, max_length=28))
-    right = self.panel(3, row, "Where it is found", bold=f"similarity {similarity:.2f}")
-    show_image(left, image)
-    show_image(right, heat_overlay(image, heat, low=scale.vmin, high=scale.vmax))
-    for axes in (left, right):
-      if noisy:
-        draw_mask(axes, np.asarray(example.noise_mask, bool))
-      draw_box(axes, box)
-
-  def scale_bar(self, scale: Normalize) -> None:
-    """The colours of both heat maps."""
-    left = self.margin + 4 * (self.side + self.gap) - 0.04
-    height = 2 * self.side + self.head
-    axes = self.figure.add_axes(self._fractions(left, self.foot, 0.12, height))
-    if scale.vmax > scale.vmin:
-      bar = self.figure.colorbar(ScalarMappable(scale, colormaps["jet"]), cax=axes)
-      bar.outline.set_visible(False)
-      bar.set_label("similarity, one scale for both maps", fontsize=8, color=canvas.INK)
-      axes.tick_params(labelsize=7.5, colors=canvas.INK)
-    else:
-      axes.set_axis_off()
-
-  def caption(self, example: HeadOnStomachExample) -> None:
-    """The title above and the key below."""
-    title = f"Image {canvas.plain(example.image_id)}: {canvas.class_label(example.true_class)}"
-    if example.moved is not None:
-      title += f" ({'moved' if example.moved else 'not moved'})"
-    x, y = self.margin / self.width, 1 - 0.12 / self.height
-    self.figure.text(x, y, title, fontsize=11, fontweight="bold", va="top", color=canvas.INK)
-    marks = {
-      "high similarity to the prototype": canvas.BOX_YELLOW,
-      "pixels that the noise may change": canvas.NOISE_GREEN,
-    }
-    handles = [
-      Patch(facecolor="#555555", edgecolor=color, linewidth=1.8, label=label)
-      for label, color in marks.items()
-    ]
-    anchor = (self.margin / self.width, 0.02)
-    self.figure.legend(
-      handles=handles, loc="lower left", bbox_to_anchor=anchor, ncols=2, fontsize=8.5,
-      frameon=False, borderpad=0, borderaxespad=0,
-    )  # fmt: skip
-
-  def _fractions(self, left: float, bottom: float, width: float, height: float) -> tuple:
-    return left / self.width, bottom / self.height, width / self.width, height / self.height
+def _views(example: HeadOnStomachExample) -> tuple[View, View]:
+  """The clean and the noisy image of an example."""
+  clean = View(
+    image=example.image,
+    map_up=example.clean_map_up,
+    box=example.clean_box,
+    similarity=example.clean_similarity,
+    predicted=example.predicted_before,
+  )
+  noisy = View(
+    image=example.attacked,
+    map_up=example.attacked_map_up,
+    box=example.attacked_box,
+    similarity=example.attacked_similarity,
+    predicted=example.predicted_after,
+  )
+  return clean, noisy
 
 
 def prototype_gallery(

@@ -28,29 +28,6 @@ SIMILARITY = {
 
 _PNG = b"\x89PNG\r\n\x1a\n"
 
-# What each number means, in the order in which a reader wants them.
-HEAD_ON_STOMACH = {
-  "moved_to_target": "Attacked images on which the prototype is now found in S_noisy",
-  "exceeds_clean_maximum": "Attacked images on which the prototype scores higher in S_noisy than "
-  "anywhere on the clean image",
-  "prediction_kept": "Attacked images whose predicted class did not change",
-  "moved_and_prediction_kept": "The prototype moved and the predicted class did not change",
-  "clean_peak_in_target": "Clean images on which the prototype was in S_noisy already",
-  "control_moved": "Control, random noise of the same size: the prototype is found in S_noisy",
-  "similarity_source_before": "Highest similarity in S, before (mean over images)",
-  "similarity_source_after": "Highest similarity in S, after",
-  "similarity_target_before": "Highest similarity in S_noisy, before",
-  "similarity_target_after": "Highest similarity in S_noisy, after",
-  "largest_change": "Largest change of any pixel value, in units of [0, 1]",
-}
-PUSH = {
-  "num_prototypes": "Prototypes",
-  "distinct": "Different training patches among them",
-  "accuracy_before": "Accuracy just before the push",
-  "accuracy_after": "Accuracy just after the push",
-}
-
-
 @dataclasses.dataclass(frozen=True)
 class Picture:
   """A figure, or the bytes of a PNG file, and what a reader who cannot see it should know."""
@@ -70,119 +47,38 @@ class Section:
   columns: Mapping[str, str] | Sequence[str] = ()
 
 
-def write_report(
+def write_page(
   path: str | os.PathLike,
   *,
+  title: str,
+  summary: str,
+  sections: Sequence[Section],
+  numbers: Sequence[Mapping[str, Any]] = (),
   results: Mapping[str, Any],
-  figures: Sequence[Section],
-  title: str = "Does this look like that?",
 ) -> Path:
-  """Writes the page to path, atomically; returns the path.
+  """Writes the page to path, atomically; returns the path. Every text in it is escaped.
 
-  results is what results.json holds: the groups head_on_stomach, evaluate and push, each optional,
-  then protocol, seed, config, environment. Every text in it is escaped.
+  Args:
+    path: of the HTML file.
+    title, summary: its heading, and a paragraph below it.
+    sections: in the order of reading.
+    numbers: tables {"heading", "rows": [(meaning, text)]} that stand before the sections.
+    results: what results.json holds; config, environment, protocol and seed go to the page's foot.
   """
   template = _environment().from_string(
     resources.files(__package__).joinpath("report.html.jinja").read_text("utf-8")
   )
   page = template.render(
     title=title,
-    summary=summary(results),
-    numbers=number_tables(results),
-    sections=[_section(section) for section in figures],
+    summary=summary,
+    numbers=numbers,
+    sections=[_section(section) for section in sections],
     details=_details(results),
     similarity=SIMILARITY[results.get("config", {}).get("model", {}).get("similarity", "log")],
   )
   with atomic_path(path) as temporary:
     temporary.write_text(page, "utf-8")
   return Path(path)
-
-
-def summary(results: Mapping[str, Any]) -> str:
-  """The headline numbers as one paragraph, each with its count and its interval."""
-  attack = results.get("head_on_stomach", {})
-  metrics, sentences = attack.get("metrics", {}), []
-  if "moved_to_target" in metrics:
-    moved = tables.format_share(metrics["moved_to_target"])
-    noise = f"Noise of at most {attack['eps'] * 255:.3g}/255" if "eps" in attack else "Noise"
-    sentence = "{} moved the prototype to the chosen place on {} of the attacked images."
-    sentences.append(sentence.format(noise, moved))
-  for name, sentence in {
-    "exceeds_clean_maximum": "On {} of the attacked images it scored higher there than anywhere "
-    "on the clean image.",
-    "prediction_kept": "The predicted class stayed the same on {}.",
-    "control_moved": "Random noise of the same size put it there on {}.",
-  }.items():
-    if name in metrics:
-      sentences.append(sentence.format(tables.format_share(metrics[name])))
-  for split, values in results.get("evaluate", {}).items():
-    if "accuracy" in values:
-      accuracy = tables.format_metric(values["accuracy"])
-      sentences.append(f"The network classifies {accuracy} of the {split} images correctly.")
-  return " ".join(sentences) or "This run holds no headline numbers yet."
-
-
-def number_tables(results: Mapping[str, Any]) -> list[dict[str, Any]]:
-  """All numbers as tables {"heading", "rows": [(meaning, text)]}, without the empty ones."""
-  evaluate = {
-    f"{split}: {name.replace('_', ' ')}": metric
-    for split, values in results.get("evaluate", {}).items()
-    for name, metric in values.items()
-    if _is_number(metric)
-  }
-  attack = results.get("head_on_stomach", {})
-  moved_by_target = {
-    f"Moved to S_noisy, chosen as: {target}": values["moved_to_target"]
-    for target, values in attack.get("by_target", {}).items()
-  }
-  groups = {
-    "Head on Stomach": _meanings(attack.get("metrics", {}), HEAD_ON_STOMACH) | moved_by_target,
-    "Classification": evaluate,
-    "Push": _meanings(results.get("push", {}), PUSH),
-  }
-  numbers = [
-    {"heading": heading, "rows": [(name, tables.format_metric(m)) for name, m in rows.items()]}
-    for heading, rows in groups.items()
-    if rows
-  ]
-  settings = _attack_settings(attack)
-  return [*numbers, {"heading": "How it was attacked", "rows": settings}] if settings else numbers
-
-
-def _attack_settings(attack: Mapping[str, Any]) -> list[tuple[str, str]]:
-  """What was attacked, how, and what was left out, as (meaning, text)."""
-  if "request" not in attack:
-    return []
-  request = attack["request"]
-  chosen = request["images"] or "correctly classified test images, drawn at random"
-  target = request["part"] or request["cells"] or "the stomach from the head, else least active"
-  prototype = "the most activated of the predicted class"
-  if request["prototype"] is not None:
-    prototype = str(request["prototype"])
-  left_out = [f"{s['image_id']}: {s['reason']}" for s in attack["not_attacked"]]
-  left_out += attack["unreadable"]
-  return [
-    ("Images", f"{attack['num_images']}: {chosen}"),
-    ("Prototype", prototype),
-    ("S_noisy", str(target)),
-    ("Noise", f"eps {attack['eps'] * 255:.3g}/255, step {attack['step_size'] * 255:.3g}/255"),
-    ("Steps", f"{attack['num_steps']}, random start: {attack['random_start']}"),
-    ("Protocol and seed", f"{attack['protocol']}, {attack['seed']}"),
-    ("Images on which S_noisy shares cells with S", str(attack["num_overlapping"])),
-    ("Left out", "; ".join(left_out) or "none"),
-  ]
-
-
-def _meanings(values: Mapping[str, Any], known: Mapping[str, str]) -> dict[str, Any]:
-  """The known numbers under their meanings, in that order, then the others under their names."""
-  names = [*(n for n in known if n in values), *(n for n in values if n not in known)]
-  return {known.get(n, n.replace("_", " ")): values[n] for n in names if _is_number(values[n])}
-
-
-def _is_number(value: Any) -> bool:
-  if isinstance(value, Mapping):
-    return "value" in value or ("count" in value and "total" in value)
-  return isinstance(value, int | float)
 
 
 def _section(section: Section) -> dict[str, Any]:

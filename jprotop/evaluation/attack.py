@@ -1,0 +1,184 @@
+"""The one attack of every experiment: noise on some pixels that acts on one prototype's map."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from tqdm import tqdm
+
+from jprotop import parallel
+from jprotop.attacks import objectives, pgd
+from jprotop.data import batches
+from jprotop.data.dataset import Split
+from jprotop.evaluation.attack_cases import RULES, Rules
+from jprotop.models.protopnet import ProtoPNet
+
+
+@dataclasses.dataclass(frozen=True)
+class Budget:
+  """The attack's numbers, in units of [0, 1] (Section 3: 8/255, 2/255, 40 iterations).
+
+  Raises:
+    InputError: a number that makes no sense.
+  """
+
+  eps: float = 8 / 255
+  step_size: float = 2 / 255
+  num_steps: int = 40
+  random_start: bool = True
+
+  def __post_init__(self):
+    pgd.check_budget(eps=self.eps, step_size=self.step_size, num_steps=self.num_steps)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Order:
+  """What is to be attacked, a row an image.
+
+  Attributes:
+    image: float32 [N, S, S, 3] in [0, 1].
+    pixels: boolean [N, S, S], where noise may be.
+    prototype: int [N], whose map the noise acts on.
+    key: uint32 [N, 2], raw random keys.
+    source, target: boolean [N, h, w], the cells S and S_noisy; only to move a prototype.
+  """
+
+  image: np.ndarray
+  pixels: np.ndarray
+  prototype: np.ndarray
+  key: np.ndarray
+  source: np.ndarray | None = None
+  target: np.ndarray | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Seen:
+  """What the network sees in N images.
+
+  Attributes:
+    image: float32 [N, S, S, 3].
+    similarity_map: [N, h, w] of the image's own prototype.
+    activations: [N, P] of all prototypes.
+    logits: [N, C].
+  """
+
+  image: np.ndarray
+  similarity_map: np.ndarray
+  activations: np.ndarray
+  logits: np.ndarray
+
+
+def _look_batch(model: ProtoPNet, variables: dict, batch: dict) -> dict:
+  """The maps of each image's own prototypes, int [N, K], as [N, K, h, w]; all scores."""
+  out = model.apply(variables, batch["image"])
+  own = jnp.take_along_axis(out.similarity_map, batch["prototypes"][:, None, None, :], axis=-1)
+  maps = jnp.moveaxis(own, -1, 1)
+  return {"similarity_maps": maps, "activations": out.activations, "logits": out.logits}
+
+
+def _perturb_batch(model: ProtoPNet, kind: str, random_start: bool, shared, batch) -> dict:
+  """Noise for one batch, and what the network sees then. Rules are traced: one compilation."""
+  variables, eps, step_size, num_steps, drop_shared_cells, start_off_mask = shared
+  images, pixels = batch["image"], batch["pixels"]
+  keys = jax.random.wrap_key_data(batch["key"])
+
+  def objective(x):
+    maps = objectives.prototype_maps(model, variables, x, batch["prototype"])
+    if kind == "vanish":
+      return objectives.vanish(maps)
+    return objectives.move_similarity(
+      maps, batch["target"], batch["source"], drop_shared_cells=drop_shared_cells
+    )
+
+  if kind == "random":
+    # The control: as large a change of every pixel, its signs tossed.
+    signs = jnp.sign(pgd.uniform_noise(keys, images.shape[1:], 1.0))
+    attacked = pgd.project(images + eps * signs, images, pixels[..., None], eps)
+  else:
+    attacked = pgd.masked_pgd(
+      objective,
+      images,
+      pixels,
+      eps=eps,
+      step_size=step_size,
+      num_steps=num_steps,
+      keys=keys if random_start else None,
+      start_off_mask=start_off_mask,
+    )
+  seen = _look_batch(
+    model, variables, {"image": attacked, "prototypes": batch["prototype"][:, None]}
+  )
+  return {"image": attacked, **seen}
+
+
+def perturb(
+  model: ProtoPNet,
+  variables: dict,
+  order: Order,
+  budget: Budget,
+  *,
+  kind: str,
+  rules: Rules = RULES["paper"],
+  batch_size: int,
+  title: str = "attacking",
+) -> Seen:
+  """Images with noise of at most eps on the ordered pixels, and what the network sees in them.
+
+  Args:
+    kind: what the noise does: "move" raises Eq. (2) by Eq. (3), "vanish" lowers the prototype's
+      activation, "random" has signs of size eps that are drawn, the control of both.
+    rules: of these count `drop_shared_cells` and `start_off_mask`.
+    batch_size: every batch is padded to it, so that fewer images compile nothing anew.
+    title: of the progress bar.
+  """
+  rows = parallel.round_up(batch_size)
+  fields = {f.name: getattr(order, f.name) for f in dataclasses.fields(order)}
+  examples = {name: value for name, value in fields.items() if value is not None}
+  examples["prototype"] = examples["prototype"].astype(np.int32)
+  shared = (
+    variables, budget.eps, budget.step_size, budget.num_steps,
+    rules.drop_shared_cells, rules.start_off_mask,
+  )  # fmt: skip
+  static, records = (model, kind, budget.random_start), []
+  chunks = parallel.chunks(examples, rows)
+  with tqdm(total=len(order.image), desc=title, unit="image", dynamic_ncols=True) as bar:
+    for record in parallel.map_examples(_perturb_batch, static, shared, chunks, rows):
+      records.append(record)
+      bar.update(len(record["image"]))
+  arrays = {name: np.concatenate([record[name] for record in records]) for name in records[0]}
+  maps = arrays["similarity_maps"][:, 0]
+  return Seen(arrays["image"], maps, arrays["activations"], arrays["logits"])
+
+
+def find(
+  model: ProtoPNet,
+  variables: dict,
+  images: np.ndarray,
+  prototypes: np.ndarray,
+  *,
+  batch_size: int,
+) -> np.ndarray:
+  """Similarity maps [N, K, h, w] of each image [N, S, S, 3] to its prototypes, int [N, K]."""
+  rows = parallel.round_up(batch_size)
+  examples = {"image": images, "prototypes": prototypes.astype(np.int32)}
+  chunks = parallel.chunks(examples, rows)
+  outs = parallel.map_examples(_look_batch, (model,), variables, chunks, rows)
+  return np.concatenate([out["similarity_maps"] for out in outs])
+
+
+def _score_batch(model: ProtoPNet, variables: dict, batch: dict) -> dict:
+  out = model.apply(variables, batch["image"])
+  return {"logits": out.logits, "activations": out.activations}
+
+
+def scores(model: ProtoPNet, variables: dict, split: Split, *, batch_size: int) -> dict:
+  """logits [N, C] and activations [N, P] of every image of a split, in one pass."""
+  rows = parallel.round_up(batch_size)
+  images = ({"image": batch["image"]} for batch in batches.in_order(split, rows))
+  outs = []
+  with tqdm(total=len(split), desc="clean images", unit="image", dynamic_ncols=True) as bar:
+    for out in parallel.map_examples(_score_batch, (model,), variables, images, rows):
+      outs.append(out)
+      bar.update(len(out["logits"]))
+  return {name: np.concatenate([out[name] for out in outs]) for name in outs[0]}

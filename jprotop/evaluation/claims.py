@@ -1,0 +1,190 @@
+"""Does each of the paper's claims hold here? Decided by 95% intervals alone.
+
+The intervals are over test images, of one network of each kind: how much another training would
+differ is for studies with other seeds to say (jprotop.evaluation.collect).
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from jprotop.evaluation.paper_tables import find, success_rate
+from jprotop.evaluation.verdicts import decide, of_difference, of_metric
+from jprotop.evaluation.wording import format_share
+
+_PROTOCOLS = ("paper", "authors")
+_OURS = "; the threshold is ours"
+
+
+def claims(results: Mapping[str, Any]) -> list[dict]:
+  """The paper's claims in its order, without those whose sections are missing.
+
+  Args:
+    results: sections of a study's results.json.
+
+  Returns:
+    For each: `claim` and `section` of the paper; `evidence`, the numbers as text; `quantity`, its
+    `interval`, and the `threshold` above or below (`direction`) which it was to lie; `holds`, True,
+    False or "undecided".
+  """
+  return [
+    *_head_on_stomach(results),
+    *_jpeg(results),
+    *_adversarial_training(results),
+    *_augmentation(results),
+  ]
+
+
+def _head_on_stomach(results: Mapping[str, Any]) -> list[dict]:
+  numbers = find(results, "head_on_stomach", "metrics") or {}
+  four = numbers.get("percentile_of_4")
+  note = f"; below 4: {format_share(four)} of them" if four else ""
+  return [
+    *of_difference(
+      "Noise that nobody sees moves where a prototype is found, and the prediction stays",
+      "Section 3",
+      ("moved, prediction kept", numbers.get("moved_and_prediction_kept")),
+      ("moved by random noise", numbers.get("control_moved")),
+    ),
+    *of_metric(
+      "The similarity at the wrong place is even higher than on the clean image",
+      "Section 3",
+      ("similarity in S_noisy minus the clean maximum", numbers.get("exceeds_clean_maximum_by")),
+    ),
+    *of_metric(
+      "That similarity is high among all similarities",
+      "Section 3",
+      (
+        "share of all clean similarities that lie below it",
+        numbers.get("percentile_of_attacked"),
+      ),
+      threshold=0.95,
+      note=_OURS + note,
+    ),
+  ]
+
+
+def _drift(results: Mapping[str, Any], network: str, name: str, selection="paper") -> dict | None:
+  return find(results, "jpeg_drift", network, "selections", selection, name)
+
+
+def _jpeg(results: Mapping[str, Any]) -> list[dict]:
+  drop = _drift(results, "jpeg", "similarity_drop")
+  kept = _drift(results, "jpeg", "top_k_order_kept")
+  return [
+    *of_metric(
+      "Similarities drop when the compression artefacts are removed",
+      "Section 4",
+      ("similarity, compressed minus clean", drop),
+    ),
+    *of_difference(
+      "They drop more than where artefacts meant nothing in training (control)",
+      "Section 4",
+      ("drop on compressed classes", drop),
+      (
+        "drop on uncompressed classes",
+        _drift(results, "jpeg", "similarity_drop", "uncompressed_classes"),
+      ),
+    ),
+    *of_metric(
+      "They do not simply scale down: the order of the top prototypes changes",
+      "App. D.2",
+      ("same top prototypes in the same order", kept),
+      threshold=0.5,
+      direction="below",
+      note=_OURS,
+    ),
+    *of_metric(
+      "The top prototypes do not generally remain the top prototypes",
+      "App. D.2",
+      ("share of them that remain", _drift(results, "jpeg", "top_k_overlap")),
+      threshold=0.5,
+      direction="below",
+      note=_OURS,
+    ),
+    *of_metric(
+      "Accuracy falls on the original test set",
+      "App. E",
+      ("accuracy, altered minus original", _gap(results, "jpeg")),
+    ),
+  ]
+
+
+def _adversarial_training(results: Mapping[str, Any]) -> list[dict]:
+  rates = {
+    (network, protocol): success_rate(results, network, protocol)
+    for network in ("standard", "adversarial")
+    for protocol in _PROTOCOLS
+  }
+  clean, robust = (
+    {n: find(results, "evaluate", n, name) for n in ("standard", "adversarial")}
+    for name in ("clean", "robust")
+  )
+  found = []
+  for protocol in _PROTOCOLS:
+    found += of_difference(
+      f"Adversarial training reduces the success rate by more than half (protocol {protocol})",
+      "App. F.1",
+      ("adversarial training", rates["adversarial", protocol]),
+      ("standard training", rates["standard", protocol]),
+      factor=0.5,
+      direction="below",
+    )
+  for protocol in _PROTOCOLS:
+    control = find(results, "success_rate", "adversarial", protocol, "control")
+    top_k = find(results, "success_rate", "adversarial", protocol, "top_k")
+    found += of_difference(
+      f"It does not alleviate the problem entirely (protocol {protocol})",
+      "App. F.1",
+      ("adversarial training", rates["adversarial", protocol]),
+      ("random noise on the same network", find(control, "rate_at", str(top_k))),
+    )
+  found += of_difference(
+    "It comes at a drop in accuracy on the test set",
+    "App. F.1",
+    ("standard training", clean["standard"]),
+    ("adversarial training", clean["adversarial"]),
+  )
+  found += of_difference(
+    "It raises accuracy under attack",
+    "App. F.1",
+    ("adversarial training", robust["adversarial"]),
+    ("standard training", robust["standard"]),
+  )
+  return found
+
+
+def _augmentation(results: Mapping[str, Any]) -> list[dict]:
+  before, after = (_drift(results, n, "similarity_drop") for n in ("jpeg", "jpeg_augmented"))
+  return [
+    *_closes(
+      "JPEG augmentation closes most of the gap in accuracy",
+      ("altered minus original, with augmentation", _gap(results, "jpeg_augmented")),
+      ("without", _gap(results, "jpeg")),
+    ),
+    *_closes(
+      "JPEG augmentation takes away most of the drop in similarity",
+      ("drop with augmentation", after),
+      ("without", before),
+    ),
+    *of_metric(
+      "It does not resolve the problem completely",
+      "App. F.2",
+      ("similarity, compressed minus clean, with augmentation", after),
+    ),
+  ]
+
+
+def _gap(results: Mapping[str, Any], network: str) -> dict | None:
+  return find(results, "evaluate", network, "altered_minus_clean")
+
+
+def _closes(
+  claim: str, after: tuple[str, dict | None], before: tuple[str, dict | None]
+) -> list[dict]:
+  """That less than half of a gap is left; undecided where there was no gap to close."""
+  found = of_difference(claim, "App. F.2", after, before, factor=0.5, direction="below", note=_OURS)
+  for row in found:
+    if decide(before[1]["interval"], 0, "above") is not True:
+      row["holds"] = "undecided"
+      row["evidence"] += "; without augmentation no gap was found that could be closed"
+  return found

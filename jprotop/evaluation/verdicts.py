@@ -1,0 +1,95 @@
+"""A claim about a number: whether it lies above or below a threshold, decided by its interval."""
+
+from collections.abc import Sequence
+from typing import Literal
+
+from jprotop import metrics
+from jprotop.evaluation.wording import format_mean, format_share
+
+Verdict = Literal[True, False, "undecided"]
+
+
+def decide(interval: Sequence[float] | None, threshold: float, direction: str) -> Verdict:
+  """Whether a quantity lies strictly "above" or "below" a threshold, from its interval.
+
+  Returns:
+    True or False if all of the interval, its ends included, agrees; else, or without one,
+    "undecided".
+  """
+  if direction not in ("above", "below"):
+    raise ValueError(f"direction={direction!r} is not known; it must be above or below")
+  if interval is None:
+    return "undecided"
+  low, high = interval
+  if direction == "below":
+    low, high, threshold = -high, -low, -threshold
+  if low > threshold:
+    return True
+  return False if high <= threshold else "undecided"
+
+
+def of_metric(
+  claim: str,
+  section: str,
+  metric: tuple[str, dict | None],
+  *,
+  threshold: float = 0.0,
+  direction: str = "above",
+  note: str = "",
+) -> list[dict]:
+  """The claim that a metric (label, numbers) lies above or below a threshold, as a list of one.
+
+  An empty list where the numbers are None: they were not measured.
+  """
+  label, numbers = metric
+  if numbers is None:
+    return []
+  evidence = f"{label}: {_text(numbers)}, claimed {direction} {threshold:g}{note}"
+  return [_row(claim, section, evidence, numbers, threshold, direction)]
+
+
+def of_difference(
+  claim: str,
+  section: str,
+  a: tuple[str, dict | None],
+  b: tuple[str, dict | None],
+  *,
+  factor: float = 1.0,
+  direction: str = "above",
+  note: str = "",
+) -> list[dict]:
+  """The claim that a - factor * b, of two metrics (label, numbers), lies above or below 0.
+
+  Two shares of the same images are taken as independent, which makes the interval a little wide.
+  """
+  (label_a, of_a), (label_b, of_b) = a, b
+  if of_a is None or of_b is None:
+    return []
+  interval = metrics.difference_interval(of_a, of_b, factor=factor)
+  value = None if interval is None else of_a["value"] - factor * of_b["value"]
+  difference = {"value": value, "interval": interval and list(interval)}
+  second = "the second" if factor == 1 else f"{factor:g} x the second"
+  evidence = (
+    f"{label_a}: {_text(of_a)}; {label_b}: {_text(of_b)}; the first minus {second}: "
+    f"{format_mean(difference, digits=3)}, claimed {direction} 0{note}"
+  )
+  return [_row(claim, section, evidence, difference, 0.0, direction)]
+
+
+def _row(
+  claim: str, section: str, evidence: str, numbers: dict, threshold: float, direction: str
+) -> dict:
+  return {
+    "claim": claim,
+    "section": section,
+    "evidence": evidence,
+    "quantity": numbers["value"],
+    "interval": numbers["interval"],
+    "threshold": threshold,
+    "direction": direction,
+    "holds": decide(numbers["interval"], threshold, direction),
+  }
+
+
+def _text(metric: dict) -> str:
+  return format_share(metric) if "count" in metric else format_mean(metric, digits=3)

@@ -1,0 +1,334 @@
+"""The report of a whole study: claims and tables first, then what they rest on, with pictures."""
+
+import pathlib
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from jprotop.figures import tables
+from jprotop.figures.report import Picture, Section, write_page
+
+Results = Mapping[str, Any]
+
+NETWORKS = {
+  "standard": "standard",
+  "jpeg": "JPEG-altered",
+  "jpeg_augmented": "JPEG-augmented",
+  "adversarial": "adversarially trained",
+}
+_HELD = {True: "holds", False: "does not hold", "undecided": "undecided"}
+
+
+def write_study_report(
+  workdir: pathlib.Path, results: Results, paper_tables: Iterable[tuple[str, str, Mapping]]
+) -> pathlib.Path:
+  """Writes report.html from results.json's sections and the figures in the networks' folders.
+
+  Args:
+    workdir: the study's folder; NETWORK/figures below it holds the pictures.
+    results: what results.json holds.
+    paper_tables: (section, title, columns) of the paper's tables, in their order.
+  """
+  sections = [_claims(results)]
+  sections += [_paper_table(results, *table) for table in paper_tables]
+  for heading, caption, rows, columns, pictures in _CONTENT:
+    found = list(_pictures(workdir, pictures))
+    numbers = rows(results) if rows else []
+    if found or numbers:
+      sections.append(
+        Section(heading=heading, caption=caption, pictures=found, rows=numbers, columns=columns)
+      )
+  return write_page(
+    workdir / "report.html",
+    title="This looks like that... does it?",
+    summary=summary(results),
+    sections=[section for section in sections if section is not None],
+    results=results,
+  )
+
+
+def summary(results: Results) -> str:
+  """What was studied, and how many of the paper's claims held, in a few sentences."""
+  config, claims = results["config"], results.get("claims", [])
+  data, model = config["data"], config["model"]
+  text = f"{model['backbone']} on {data['name']}, protocol {config['protocol']}. "
+  counts = {name: sum(c["holds"] is name for c in claims) for name in (True, False)}
+  counts["undecided"] = sum(c["holds"] == "undecided" for c in claims)
+  if claims:
+    text += (
+      f"Of {len(claims)} statements of the paper that were put to the test, {counts[True]} hold "
+      f"here, {counts[False]} do not, and {counts['undecided']} are left undecided by so few "
+      "images. "
+    )
+  attack = results.get("head_on_stomach", {}).get("metrics")
+  if attack:
+    moved = tables.format_share(attack["moved_to_target"])
+    control = tables.format_share(attack["control_moved"])
+    text += (
+      f"Noise of at most {results['head_on_stomach']['eps'] * 255:.3g}/255 moved a prototype to "
+      f"the chosen place on {moved} of the attacked images; random noise of the same size on "
+      f"{control}."
+    )
+  return text
+
+
+def _claims(results: Results) -> Section | None:
+  claims = results.get("claims", [])
+  if not claims:
+    return None
+  rows = [{**claim, "holds": _HELD[claim["holds"]]} for claim in claims]
+  return Section(
+    heading="What the paper says, and what was found here",
+    caption="A statement holds if the whole 95% interval of the number behind it is on its side, "
+    "does not hold if the whole interval is on the other side, and is undecided otherwise. Nothing "
+    "was tuned to make one hold.",
+    rows=rows,
+    columns={"claim": "Claim", "section": "Section", "evidence": "Found", "holds": "Here it"},
+  )
+
+
+def _paper_table(results: Results, name: str, title: str, columns: Mapping) -> Section | None:
+  rows = results.get(name, [])
+  if not rows:
+    return None
+  caption = (
+    "Each share with its count and its 95% interval. The paper's own number stands beside it only "
+    "where the data set is CUB-200-2011 with all its 200 classes. tables/ holds this table as "
+    "Markdown, LaTeX and CSV."
+  )
+  return Section(heading=title, caption=caption, rows=rows, columns=columns)
+
+
+def _success_rows(results: Results) -> list[dict]:
+  rows = []
+  for network, protocols in results.get("success_rate", {}).items():
+    for protocol in ("paper", "authors"):
+      found = protocols.get(protocol)
+      if not found:
+        continue
+      last = str(found["top_k"])
+      rows.append(
+        {
+          "network": NETWORKS[network],
+          "protocol": protocol,
+          "first": found["rate_at"]["1"],
+          "last": found["rate_at"][last],
+          "control": found["control"]["rate_at"][last],
+          "kept": found["prediction_kept"],
+          "apart": found["num_not_attackable"],
+        }
+      )
+  return rows
+
+
+def _ablation_rows(results: Results) -> list[dict]:
+  return [
+    {"network": NETWORKS[network], **row}
+    for network, protocols in results.get("success_rate", {}).items()
+    for row in protocols.get("ablation") or []
+  ]
+
+
+_SELECTIONS = {
+  "paper": "compressed classes, classified correctly when compressed (the paper's selection)",
+  "compressed_classes": "all images of compressed classes",
+  "uncompressed_classes": "control: all images of the other classes",
+  "all": "whole test set",
+}
+
+
+def _drift_rows(results: Results) -> list[dict]:
+  return [
+    {"network": NETWORKS[network], "selection": text, **drift["selections"][name]}
+    for network, drift in results.get("jpeg_drift", {}).items()
+    for name, text in _SELECTIONS.items()
+  ]
+
+
+def _vanishing_rows(results: Results) -> list[dict]:
+  found = results.get("vanishing_head", {}).get("metrics", {})
+  return [{"what": name.replace("_", " "), "value": value} for name, value in found.items()]
+
+
+def _accuracy_rows(results: Results) -> list[dict]:
+  return [
+    {"network": NETWORKS[network], **numbers}
+    for network, numbers in results.get("evaluate", {}).items()
+  ]
+
+
+def _push_rows(results: Results) -> list[dict]:
+  return [{"network": NETWORKS[network], **n} for network, n in results.get("push", {}).items()]
+
+
+Rows = Callable[[Results], list[dict]] | None
+# (heading, caption, rows, columns, [(network, file pattern, how many at most)]), in reading order.
+_CONTENT: tuple[tuple[str, str, Rows, Mapping[str, str], tuple], ...] = (
+  (
+    "Head on Stomach (Section 3)",
+    "The layout of the paper's Figure 1. Left: the training image that the prototype comes from, "
+    "and the prototype itself. Top row: the clean image and where the network finds the prototype "
+    "(yellow). Bottom row: the same image with noise inside the green outline only. Compare the "
+    "yellow boxes, and the similarities printed above them. Each title says whether it moved. The "
+    "last picture shows every attacked image as a line: the explanation fails where a line on the "
+    "right ends above where the same image's line on the left ends.",
+    None,
+    {},
+    (("standard", "head_on_stomach_*.png", 3), ("standard", "similarity_shift.png", 1)),
+  ),
+  (
+    "How often it succeeds (App. F.1)",
+    "Success: among an image's most activated prototypes, one is found more strongly outside the "
+    "place where it was than inside. First: with the top prototype alone; all: with any of them. "
+    "Control: random noise of the same size in the same places. Compare the two networks, and "
+    "each with its control.",
+    _success_rows,
+    {
+      "network": "Network",
+      "protocol": "Protocol",
+      "first": "Success, first prototype",
+      "last": "Success, all",
+      "control": "Random noise",
+      "kept": "Predicted class kept, of the successes",
+      "apart": "Images that cannot be attacked",
+    },
+    (("standard", "success_at_k.png", 1), ("adversarial", "success_at_k.png", 1)),
+  ),
+  (
+    "What the protocol changes",
+    "`paper` is the method as the paper states it, `authors` what the authors' code computes. Each "
+    "row switches one of the differences on; compare its rate with the first row's.",
+    _ablation_rows,
+    {
+      "network": "Network",
+      "setting": "Setting",
+      "rate": "Success",
+      "prediction_kept": "Predicted class kept, of the successes",
+    },
+    (),
+  ),
+  (
+    "From which part to which",
+    "Where a prototype sat on the clean image (rows) and where it is found after a successful "
+    "attack (columns), by the annotated part of the bird that is nearest.",
+    None,
+    {},
+    (("standard", "parts_paper.png", 1), ("adversarial", "parts_paper.png", 1)),
+  ),
+  (
+    "JPEG artefacts (Section 4)",
+    "An image without and with the artefacts, then the layout of the paper's Figure 2: where the "
+    "prototype that is most activated on the compressed image is found there, and on the original "
+    "image. To a person the two images look alike; compare the similarities.",
+    None,
+    {},
+    (("jpeg", "jpeg_artefacts.png", 1), ("jpeg", "jpeg_example_*.png", 3)),
+  ),
+  (
+    "What the artefacts do to the explanation",
+    "The prototype that is most activated on the compressed image: by how much its similarity "
+    "drops on the original image, whether the top prototypes stay the same, and whether it is "
+    "found elsewhere. The standard network, which never saw artefacts in training, and the "
+    "classes that were not compressed are controls.",
+    _drift_rows,
+    {
+      "network": "Network",
+      "selection": "Images",
+      "similarity_drop": "Drop in similarity",
+      "similarity_drop_reverse": "Drop, from original to compressed",
+      "top_k_overlap": "Top 5 shared",
+      "rank_correlation": "Rank correlation",
+      "cell_moved": "Found in another cell",
+      "cell_shift": "Shift in cells",
+    },
+    (
+      ("jpeg", "jpeg_drop.png", 1),
+      ("jpeg_augmented", "jpeg_drop.png", 1),
+    ),
+  ),
+  (
+    "The most similar prototypes, with and without artefacts (App. D.2)",
+    "Left: the highest similarities on the compressed image and, over them, those of the same "
+    "prototypes on the original image; right: the other way round. If the artefacts only scaled "
+    "similarities, both would fall in the same order.",
+    None,
+    {},
+    (("jpeg", "jpeg_top_similarities_*.png", 2),),
+  ),
+  (
+    "The same on the network that saw random compression (App. F.2)",
+    "The same images as above on the JPEG-augmented network: the two sets of bars should lie "
+    "closer together than above.",
+    None,
+    {},
+    (("jpeg_augmented", "jpeg_top_similarities_*.png", 2),),
+  ),
+  (
+    "Making the head disappear",
+    "The reference code's third attack, not in the paper: noise inside the prototype's own box "
+    "that lowers its similarity on the image, with random noise as control.",
+    _vanishing_rows,
+    {"what": "What", "value": "Value"},
+    (("standard", "vanishing_head_*.png", 2),),
+  ),
+  (
+    "Explanations of single images",
+    "An image, the prototypes that it activates most, where they come from and where they are "
+    "found, and how much each adds to the class score.",
+    None,
+    {},
+    (("standard", "explain_*.png", 2),),
+  ),
+  (
+    "Accuracies of all four networks",
+    "On the test images. Altered: those of the chosen classes compressed; all classes compressed: "
+    "the reference's second reading. Robust: after ten steps of PGD against the class.",
+    _accuracy_rows,
+    {
+      "network": "Network",
+      "clean": "Clean",
+      "altered": "Altered",
+      "altered_every_class": "All classes compressed",
+      "robust": "Robust",
+    },
+    (),
+  ),
+  (
+    "How the networks were trained",
+    "Accuracy and losses over the epochs of the phases: standard, JPEG-altered, JPEG-augmented, "
+    "adversarial. The push replaces every prototype by a patch of a training image; a drop there "
+    "is what that costs before the last layer is tuned.",
+    _push_rows,
+    {
+      "network": "Network",
+      "num_prototypes": "Prototypes",
+      "distinct": "Different patches among them",
+      "accuracy_before": "Test accuracy just before the push",
+      "accuracy_after": "just after",
+    },
+    tuple((network, "training_curves.png", 1) for network in NETWORKS),
+  ),
+  (
+    "Which classes the standard network confuses",
+    "Test images: rows are the true classes, columns the predicted ones.",
+    None,
+    {},
+    (("standard", "confusion_test.png", 1),),
+  ),
+  (
+    "The standard network's prototypes",
+    "Each prototype is a patch of a training image of its class: the patch above, the image below "
+    "with the box of high activation. Further pages, and those of the other networks, are in their "
+    "figures/ folders.",
+    None,
+    {},
+    (("standard", "gallery_*.png", 3),),
+  ),
+)
+
+
+def _pictures(workdir: pathlib.Path, wanted: tuple) -> Iterable[Picture]:
+  for network, pattern, most in wanted:
+    for path in sorted((workdir / network / "figures").glob(pattern))[:most]:
+      yield Picture(
+        path.read_bytes(), f"{NETWORKS[network]} network: {path.stem.replace('_', ' ')}"
+      )

@@ -1,0 +1,140 @@
+"""Verdicts follow from intervals alone, and every claim has the numbers that it rests on."""
+
+import pytest
+import study_results
+from study_results import accuracies, mean, rates, share
+
+from jprotop import metrics
+from jprotop.evaluation import claims, verdicts
+
+
+@pytest.mark.parametrize(
+  ("interval", "threshold", "direction", "wanted"),
+  [
+    ([0.1, 0.3], 0.0, "above", True),
+    ([-0.3, -0.1], 0.0, "above", False),
+    ([-0.1, 0.3], 0.0, "above", "undecided"),
+    ([0.0, 0.3], 0.0, "above", "undecided"),  # 0 itself is not above 0
+    ([-0.3, 0.0], 0.0, "above", False),
+    ([0.0, 0.0], 0.0, "above", False),
+    ([0.1, 0.4], 0.5, "below", True),
+    ([0.1, 0.5], 0.5, "below", "undecided"),
+    ([0.5, 0.9], 0.5, "below", False),
+    ([0.6, 0.9], 0.5, "below", False),
+    ([0.4, 0.6], 0.5, "below", "undecided"),
+    (None, 0.0, "above", "undecided"),
+  ],
+)
+def test_decide(interval, threshold, direction, wanted):
+  assert verdicts.decide(interval, threshold, direction) is wanted or wanted == "undecided"
+  assert verdicts.decide(interval, threshold, direction) == wanted
+
+
+def test_decide_refuses_other_directions():
+  with pytest.raises(ValueError, match="above or below"):
+    verdicts.decide([0, 1], 0.5, "over")
+
+
+def by_claim(results):
+  return {row["claim"]: row for row in claims.claims(results)}
+
+
+def test_all_claims_of_the_paper_hold_where_the_numbers_are_the_papers():
+  rows = claims.claims(study_results.study())
+  assert len({row["claim"] for row in rows}) == len(rows) == 17
+  assert [row["claim"] for row in rows if row["holds"] is not True] == []
+  order = ["Section 3", "Section 4", "App. D.2", "App. E", "App. F.1", "App. F.2"]
+  assert list(dict.fromkeys(row["section"] for row in rows)) == order
+
+
+def test_evidence_names_counts_intervals_and_thresholds():
+  rows = by_claim(study_results.study())
+  moved = rows["Noise that nobody sees moves where a prototype is found, and the prediction stays"]
+  assert "85.0% (17/20; 95% CI 64.0-94.8%)" in moved["evidence"]
+  assert "0.0% (0/20; 95% CI 0.0-16.1%)" in moved["evidence"]
+  assert moved["quantity"] == pytest.approx(0.85)
+  low, high = moved["interval"]
+  assert 0.5 < low < 0.85 < high <= 1
+  high_similarity = rows["That similarity is high among all similarities"]
+  assert high_similarity["threshold"] == 0.95
+  assert "the threshold is ours" in high_similarity["evidence"]
+  assert "below 4: 99.9% (9990/10000;" in high_similarity["evidence"]
+
+
+def test_differences_use_the_interval_of_both_sides():
+  results = study_results.study()
+  rows = by_claim(results)
+  row = rows["Adversarial training reduces the success rate by more than half (protocol authors)"]
+  adversarial, standard = share(54, 200), share(186, 200)
+  assert row["quantity"] == pytest.approx(0.27 - 0.5 * 0.93)
+  wanted = metrics.difference_interval(adversarial, standard, factor=0.5)
+  assert row["interval"] == pytest.approx(wanted)
+
+
+@pytest.mark.parametrize(
+  ("change", "claim", "wanted"),
+  [
+    (
+      {"success_rate": {"standard": {"paper": rates(100)}, "adversarial": {"paper": rates(99)}}},
+      "Adversarial training reduces the success rate by more than half (protocol paper)",
+      False,
+    ),
+    (
+      {"success_rate": {"adversarial": {"paper": rates(6, control=5)}}},
+      "It does not alleviate the problem entirely (protocol paper)",
+      "undecided",
+    ),
+    (
+      {"jpeg_drift": {"jpeg": study_results.jpeg_drift(0.0)}},
+      "Similarities drop when the compression artefacts are removed",
+      "undecided",
+    ),
+    (
+      {"jpeg_drift": {"jpeg": study_results.jpeg_drift(0.2, control=0.6)}},
+      "They drop more than where artefacts meant nothing in training (control)",
+      False,
+    ),
+    (
+      {"evaluate": {"jpeg": accuracies(820, 700)}},
+      "Accuracy falls on the original test set",
+      False,
+    ),
+    # Nothing to close is no success of the remedy, however small what is left.
+    (
+      {"evaluate": {"jpeg": accuracies(800, 800), "jpeg_augmented": accuracies(800, 700)}},
+      "JPEG augmentation closes most of the gap in accuracy",
+      "undecided",
+    ),
+    (
+      {"head_on_stomach": {"metrics": {"percentile_of_attacked": mean(0.9, half=0.02)}}},
+      "That similarity is high among all similarities",
+      False,
+    ),
+  ],
+)
+def test_claims_that_do_not_hold(change, claim, wanted):
+  rows = by_claim({**study_results.study(), **change})
+  assert rows[claim]["holds"] is wanted or rows[claim]["holds"] == wanted == "undecided"
+
+
+def test_a_claim_without_its_section_is_left_out():
+  results = study_results.study()
+  del results["evaluate"]["adversarial"], results["success_rate"], results["jpeg_drift"]
+  assert {row["section"] for row in claims.claims(results)} == {"Section 3", "App. E", "App. F.2"}
+  assert claims.claims({}) == []
+
+
+def test_numbers_of_no_image_decide_nothing():
+  empty = {name: study_results.jpeg_drift(1.0) for name in ("jpeg", "jpeg_augmented")}
+  for numbers in empty.values():
+    numbers["selections"]["paper"] = {
+      "num_images": 0,
+      "similarity_drop": metrics.mean([]),
+      "top_k_overlap": metrics.mean([]),
+      "top_k_order_kept": metrics.share([]),
+    }
+  rows = claims.claims({"jpeg_drift": empty})
+  assert len(rows) == 6
+  assert {row["holds"] for row in rows} == {"undecided"}
+  assert all("n/a (" in row["evidence"] for row in rows)
+  assert {row["quantity"] for row in rows} == {None}
