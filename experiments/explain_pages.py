@@ -13,8 +13,8 @@ from jprotop.data.own_images import Images
 from jprotop.figures import canvas, explanations
 from jprotop.training.runs import Run
 
-# Many small pictures on a page: at the usual size its text could not be read.
-_MAX_BYTES = 700_000
+# Many small pictures on a page: within the usual size its text could not be read.
+_PAGE = {"dpi": 110, "max_bytes": 1_200_000}
 
 
 def tell_image(run: Run, chosen: Images, record: dict, i: int, num_classes: int) -> dict:
@@ -144,7 +144,7 @@ def draw_images(
       ensemble=scores(entry.get("ensemble", [])),
     )
     path = figures / f"explain_{i}.png"
-    canvas.save(explanations.explanation(example), path, max_bytes=_MAX_BYTES)
+    canvas.save(explanations.explanation(example), path, **_PAGE)
 
 
 def _remove(figures: pathlib.Path, pattern: str) -> None:
@@ -160,7 +160,7 @@ def draw_nearest(figures: pathlib.Path, run: Run, prototypes: np.ndarray, found:
   for label in tqdm(np.unique(own), desc="drawing", unit="class", dynamic_ncols=True):
     rows = [_neighbourhood(run, prototypes[q], found, q) for q in np.flatnonzero(own == label)]
     figure = explanations.nearest_patches(run.class_names[label], rows)
-    canvas.save(figure, figures / f"nearest_{label}.png", max_bytes=_MAX_BYTES)
+    canvas.save(figure, figures / f"nearest_{label}.png", **_PAGE)
 
 
 def _neighbourhood(run: Run, prototype: int, found: dict, q: int) -> explanations.Neighbourhood:

@@ -21,28 +21,19 @@ import pathlib
 import numpy as np
 from absl import flags
 
-import jprotop
-from experiments import cli
+from experiments import budget, cli
 from jprotop import regions
 from jprotop.data import own_images
 from jprotop.data.batches import to_float
-from jprotop.data.dataset import Dataset
 from jprotop.errors import InputError
-from jprotop.evaluation import accuracy, attack_cases, results
+from jprotop.evaluation import attack, attack_cases, results
 from jprotop.evaluation import head_on_stomach as experiment
 from jprotop.figures import canvas, curves, panels, tables
 from jprotop.files import atomic_path, ensure_folder
 from jprotop.training import runs
+from jprotop.training.runs import Run
 
 _NUM_FIGURES = 6
-
-
-class _Fraction(flags.ArgumentParser):
-  """A flag's number, written 0.0314 or 8/255."""
-
-  def parse(self, argument) -> float:
-    numerator, _, denominator = str(argument).partition("/")
-    return float(numerator) / float(denominator or 1)
 
 
 def define_flags() -> None:
@@ -61,12 +52,7 @@ def define_flags() -> None:
     "target_cells", None, "S_noisy as first and last cell, inclusive: row,column:row,column."
   )
   flags.DEFINE_string("target_part", None, "S_noisy as a part or group: belly, tail, head.")
-  for name, text in (
-    ("eps", "Largest change of a pixel value, in units of [0, 1]; paper: 8/255."),
-    ("step_size", "Step in units of [0, 1]; paper: 2/255."),
-  ):
-    flags.DEFINE(_Fraction(), name, None, text, serializer=flags.ArgumentSerializer())
-  flags.DEFINE_integer("num_steps", None, "Gradient steps; paper: 40.")
+  budget.define_flags()
   flags.DEFINE_boolean("random_start", True, "Start from noise U(-eps, eps).")
   flags.DEFINE_integer("seed", 0, "Of the choice of images and of the noise.", lower_bound=0)
   flags.DEFINE_enum("protocol", None, list(attack_cases.RULES), "Default: the run's own.")
@@ -85,21 +71,9 @@ def parse_cells(text: str) -> tuple[tuple[int, int], tuple[int, int]]:
   return first, last
 
 
-def correct_images(
-  model, variables, dataset: Dataset, config: dict, count: int, seed: int
-) -> np.ndarray:
-  """Indices of `count` correctly classified test images, drawn from a seed, in order."""
-  size = config["training"]["evaluation_batch_size"]
-  scores = accuracy.predict(model, variables, dataset.test, batch_size=size)
-  correct = np.flatnonzero(scores.argmax(axis=1) == dataset.test.label)
-  if not correct.size:
-    raise InputError("this network classifies no test image correctly; train it for longer")
-  return np.sort(np.random.default_rng(seed).permutation(correct)[:count])
-
-
-def attack_run(
-  workdir: pathlib.Path,
-  dataset: Dataset | None = None,
+def measure(
+  run: Run,
+  place: pathlib.Path,
   *,
   images: str | None = None,
   num_images: int | None = None,
@@ -108,44 +82,29 @@ def attack_run(
   protocol: str | None = None,
   seed: int = 0,
   random_start: bool = True,
-  out: str | None = None,
-  **budget: float | int,
+  **changes: float | int,
 ) -> dict:
   """Attacks images with a run's network and writes what came of it; returns the numbers.
 
-  Arguments are the command's flags; `out` is where results go, by default the run's folder.
+  Arguments are the command's flags, `changes` those of the budget. The images are as the network
+  was trained on them: with JPEG artefacts, where those were.
   """
-  model, variables, info = jprotop.load(str(workdir))
-  config, classes = info["config"], info["class_names"]
-  settings = config["attack"]
-  if info["provenance"] is None:
-    raise InputError(f"{workdir} has no pushed prototypes yet; run experiments.train to its end")
-  budget = {name: budget.get(name, settings[name]) for name in ("eps", "step_size", "num_steps")}
-  protocol = protocol or config["protocol"]
-  rules = attack_cases.RULES[protocol]
-  place = pathlib.Path(out) if out else workdir
+  check_pushed(run)
+  limits = budget.of(run.config, changes, random_start=random_start)
+  protocol, target = protocol or run.config["protocol"], target or attack_cases.Target()
   ensure_folder(place / "figures")
-  dataset, target = runs.dataset_of(info, dataset), target or attack_cases.Target()
-  if images is None:
-    count = num_images if num_images is not None else settings["num_images"]
-    chosen = own_images.from_split(
-      dataset.test, correct_images(model, variables, dataset, config, count, seed)
-    )
-  else:
-    chosen = own_images.from_argument(images, dataset.test)
-  seen = experiment.look(model, variables, chosen, settings["batch_size"])
-  prototypes = attack_cases.choose_prototypes(model, seen["logits"], seen["activations"], prototype)
-  maps = seen["similarity_map"][np.arange(len(chosen)), ..., prototypes]
-  cases = attack_cases.build_cases(chosen, prototypes, maps, target, rules)
+  chosen, activations = _choose_images(run, images, num_images, seed)
+  cases = _build_cases(run, chosen, prototype, target, attack_cases.RULES[protocol])
   record = experiment.attack(
-    model,
-    variables,
+    run.model,
+    run.variables,
     cases,
-    experiment.Budget(**budget, random_start=random_start),
-    rules,
+    limits,
+    attack_cases.RULES[protocol],
     seed=seed,
-    batch_size=settings["batch_size"],
+    batch_size=run.config["attack"]["batch_size"],
   )
+  log_similarity = run.model.similarity == "log"
   numbers = {
     "request": {"images": images, "prototype": prototype, **dataclasses.asdict(target)},
     "num_images": len(cases.images),
@@ -154,24 +113,67 @@ def attack_run(
     "unreadable": chosen.unreadable,
     "protocol": protocol,
     "seed": seed,
-    "random_start": random_start,
-    **budget,
-    **experiment.summarise(record, cases.rule),
-    "images": experiment.per_image(record, cases, classes),
+    **dataclasses.asdict(limits),
+    **experiment.summarise(
+      record, cases.rule, activations=activations, log_similarity=log_similarity
+    ),
+    "images": experiment.per_image(record, cases, run.class_names),
   }
   with atomic_path(place / "attack.npz") as temporary:
     np.savez(temporary, image_id=np.array(cases.images.image_id), **record)
-  _write_figures(place, model, dataset, info, cases, record)
-  results.update_results(place, config, "head_on_stomach", head_on_stomach=numbers)
+  _write_figures(place, run, cases, record)
   _print_summary(place, numbers)
-  return numbers
+  return {"head_on_stomach": numbers}
 
 
-def _write_figures(place: pathlib.Path, model, dataset, info, cases, record) -> None:
+def check_pushed(run: Run) -> None:
+  """Raises InputError where the prototypes are not those of training images yet."""
+  if run.provenance is None:
+    raise InputError(
+      f"{run.workdir} has no pushed prototypes yet; run experiments.train to its end"
+    )
+
+
+def _choose_images(
+  run: Run, images: str | None, num_images: int | None, seed: int
+) -> tuple[own_images.Images, np.ndarray | None]:
+  """The images, and, where they are drawn, the activations [N_test, P] of the whole test set."""
+  split = run.seen.test
+  if images is not None:
+    return own_images.from_argument(images, split), None
+  size = run.config["training"]["evaluation_batch_size"]
+  scores = attack.scores(run.model, run.variables, split, batch_size=size)
+  count = run.config["attack"]["num_images"] if num_images is None else num_images
+  indices = attack_cases.draw_correct(scores["logits"], split.label, count, seed=seed)
+  return own_images.from_split(split, indices), scores["activations"]
+
+
+def _build_cases(
+  run: Run,
+  chosen: own_images.Images,
+  prototype: int | None,
+  target: attack_cases.Target,
+  rules: attack_cases.Rules,
+) -> attack_cases.Cases:
+  """The prototype of each image, and the cells S and S_noisy."""
+  seen = experiment.look(run.model, run.variables, chosen, run.config["attack"]["batch_size"])
+  prototypes = attack_cases.choose_prototypes(
+    run.model, seen["logits"], seen["activations"], prototype
+  )
+  maps = seen["similarity_map"][np.arange(len(chosen)), ..., prototypes]
+  return attack_cases.build_cases(chosen, prototypes, maps, target, rules)
+
+
+def _write_figures(
+  place: pathlib.Path, run: Run, cases: attack_cases.Cases, record: dict[str, np.ndarray]
+) -> None:
   # First those that the paper is about, from head to stomach; then in order.
   order = sorted(range(len(cases.rule)), key=lambda i: cases.rule[i] != "stomach")
   for number, i in enumerate(order[:_NUM_FIGURES]):
-    figure = panels.head_on_stomach(_example(model, dataset, info, cases, record, i))
+    target = record["target"][i : i + 1]
+    moved = experiment.peak_inside(record["attacked_similarity_map"][i : i + 1], target)
+    example = figure_example(run, cases.images, record, i, moved=bool(moved[0]))
+    figure = panels.head_on_stomach(example)
     canvas.save(figure, place / f"figures/head_on_stomach_{number}.png")
   for number in range(len(order), _NUM_FIGURES):  # of an earlier attack on more images
     (place / f"figures/head_on_stomach_{number}.png").unlink(missing_ok=True)
@@ -184,13 +186,20 @@ def _write_figures(place: pathlib.Path, model, dataset, info, cases, record) -> 
   canvas.save(figure, place / "figures/similarity_shift.png")
 
 
-def _example(model, dataset, info, cases, record, i: int) -> panels.HeadOnStomachExample:
-  size, prototype = cases.images.image.shape[1], int(cases.prototype[i])
-  classes, provenance = info["class_names"], info["provenance"]
+def figure_example(
+  run: Run,
+  images: own_images.Images,
+  record: dict[str, np.ndarray],
+  i: int,
+  *,
+  moved: bool | None = None,
+) -> panels.HeadOnStomachExample:
+  """What Figure 1 shows of the i-th image of a record as `attack.as_record` makes it."""
+  size, prototype = images.image.shape[1], int(record["prototype"][i])
+  classes, provenance, label = run.class_names, run.provenance, int(images.label[i])
   clean, attacked = record["clean_similarity_map"][i], record["attacked_similarity_map"][i]
-  label = int(cases.images.label[i])
   return panels.HeadOnStomachExample(
-    source_image=to_float(dataset.train.pixels[provenance["image"][prototype]]),
+    source_image=to_float(run.seen.train.pixels[provenance["image"][prototype]]),
     source_box=regions.Box(*provenance["box"][prototype].tolist()),
     image=record["images"][i],
     attacked=record["attacked"][i],
@@ -202,12 +211,12 @@ def _example(model, dataset, info, cases, record, i: int) -> panels.HeadOnStomac
     clean_similarity=float(clean.max()),
     attacked_similarity=float(attacked.max()),
     prototype_id=prototype,
-    prototype_class=classes[model.prototype_class[prototype]],
+    prototype_class=classes[run.model.prototype_class[prototype]],
     true_class=classes[label] if label >= 0 else "not known",
     predicted_before=classes[int(record["clean_logits"][i].argmax())],
     predicted_after=classes[int(record["attacked_logits"][i].argmax())],
-    image_id=cases.images.image_id[i],
-    moved=bool(experiment.peak_inside(attacked[None], record["target"][i : i + 1])[0]),
+    image_id=images.image_id[i],
+    moved=moved,
   )
 
 
@@ -218,9 +227,13 @@ def _print_summary(place: pathlib.Path, numbers: dict) -> None:
     ("moved_to_target", "prototype now found in S_noisy"),
     ("control_moved", "  after random noise of the same size"),
     ("exceeds_clean_maximum", "scores in S_noisy above its clean maximum"),
+    ("exceeds_clean_maximum_by", "  by, on average"),
     ("prediction_kept", "predicted class kept"),
+    ("percentile_of_attacked", "share of clean similarities below that score"),
+    ("percentile_of_4", "share of clean similarities below 4"),
   ):
-    print(f"  {text:<42} {tables.format_share(metrics[name])}")
+    if name in metrics:
+      print(f"  {text:<44} {tables.format_metric(metrics[name])}")
   for message in [f"{s['image_id']}: {s['reason']}" for s in numbers["not_attacked"]]:
     print(f"  not attacked: {message}")
   for message in numbers["unreadable"]:
@@ -235,9 +248,11 @@ def main() -> None:
   if given.target_cells and given.target_part:
     raise InputError("--target_cells and --target_part exclude each other; give one")
   cells = parse_cells(given.target_cells) if given.target_cells else None
-  budget = {name: given[name].value for name in ("eps", "step_size", "num_steps")}
-  attack_run(
-    cli.workdir(must_exist=True),
+  workdir = cli.workdir(must_exist=True)
+  place, run = pathlib.Path(given.out or workdir), runs.open_run(workdir)
+  sections = measure(
+    run,
+    place,
     images=given.images,
     num_images=given.num_images,
     prototype=given.prototype,
@@ -245,9 +260,9 @@ def main() -> None:
     protocol=given.protocol,
     seed=given.seed,
     random_start=given.random_start,
-    out=given.out,
-    **{name: value for name, value in budget.items() if value is not None},
+    **budget.given(),
   )
+  results.update_results(place, run.config, "head_on_stomach", **sections)
 
 
 if __name__ == "__main__":

@@ -40,6 +40,7 @@ def reproduce(
     "environment": results.environment(),
     "seed": paper.config["seed"],
     "protocol": paper.config["protocol"],
+    "data": paper.dataset.identity,
     **study.collect_sections(paper),
   }
   found |= paper_tables.all_tables(found)

@@ -26,8 +26,8 @@ from jprotop.evaluation import claims, verdicts
   ],
 )
 def test_decide(interval, threshold, direction, wanted):
-  assert verdicts.decide(interval, threshold, direction) is wanted or wanted == "undecided"
-  assert verdicts.decide(interval, threshold, direction) == wanted
+  found = verdicts.decide(interval, threshold, direction)
+  assert (type(found), found) == (type(wanted), wanted)
 
 
 def test_decide_refuses_other_directions():
@@ -114,7 +114,7 @@ def test_differences_use_the_interval_of_both_sides():
 )
 def test_claims_that_do_not_hold(change, claim, wanted):
   rows = by_claim({**study_results.study(), **change})
-  assert rows[claim]["holds"] is wanted or rows[claim]["holds"] == wanted == "undecided"
+  assert rows[claim]["holds"] == wanted
 
 
 def test_a_claim_without_its_section_is_left_out():
@@ -138,3 +138,23 @@ def test_numbers_of_no_image_decide_nothing():
   assert {row["holds"] for row in rows} == {"undecided"}
   assert all("n/a (" in row["evidence"] for row in rows)
   assert {row["quantity"] for row in rows} == {None}
+
+
+@pytest.mark.parametrize(
+  ("numbers", "wanted"),
+  [
+    (metrics.mean([2.5]), "undecided"),
+    (metrics.mean([2.4, 2.6] * 4), "undecided"),
+    (metrics.mean([2.4, 2.6] * 5), True),
+    (metrics.mean([2.5] * 50), "undecided"),
+    (metrics.mean([0.0] * 50), "undecided"),
+    (share(50, 50), True),
+    (share(9, 9), True),
+  ],
+)
+def test_a_mean_of_few_or_equal_values_decides_nothing(numbers, wanted):
+  (row,) = verdicts.of_metric("It is so", "Section 3", ("number", numbers))
+  assert row["holds"] == wanted
+  assert ("left undecided" in row["evidence"]) == (wanted == "undecided")
+  (row,) = verdicts.of_difference("So", "Section 3", ("a", numbers), ("b", mean(0.1)), factor=0.5)
+  assert row["holds"] == wanted

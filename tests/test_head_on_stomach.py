@@ -12,7 +12,7 @@ from jprotop.errors import InputError
 from jprotop.evaluation import attack_cases
 from jprotop.evaluation import head_on_stomach as hos
 from jprotop.evaluation.attack_cases import RULES, Target
-from jprotop.evaluation.head_on_stomach import Budget
+from jprotop.evaluation.attack import Budget
 
 GRID, SIZE = (4, 4), 32  # cells of 8 pixels
 
@@ -162,8 +162,8 @@ def test_the_authors_rules_make_rectangles_and_take_the_border_cell(monkeypatch)
   assert (paper.target == cells((3, 1), (1, 3))).all()
   assert (authors.source == cells((0, 0), (0, 1), (1, 0), (1, 1))).all()
   assert (authors.target == regions.cell_rectangle((1, 1), (3, 3), GRID)).all()
-  assert dataclasses.astuple(RULES["paper"]) == (False,) * 4
-  assert dataclasses.astuple(RULES["authors"]) == (True,) * 4
+  assert dataclasses.astuple(RULES["paper"]) == (False,) * 6
+  assert dataclasses.astuple(RULES["authors"]) == (True,) * 6
 
 
 # --- prototypes

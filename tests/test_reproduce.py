@@ -12,7 +12,7 @@ from configs import tiny
 from experiments import reproduce
 from experiments.study import STAGES
 from jprotop.errors import InputError
-from jprotop.evaluation import results
+from jprotop.evaluation import schema
 from jprotop.training import runs
 
 TABLES = ("table1", "table2", "table3", "table4")
@@ -46,7 +46,7 @@ def stamps(workdir):
 def test_it_writes_the_whole_paper_and_says_where(study):
   workdir, _, done = study
   found = json.loads((workdir / "results.json").read_text())
-  results.check_schema(found)
+  schema.check_schema(found)
   assert found["claims"] and all(found[table] for table in TABLES)
   assert found["evaluate"].keys() == set(runs.VARIANTS)
   assert found["success_rate"].keys() == {"standard", "adversarial"}

@@ -146,9 +146,8 @@ def perturb(
     for record in parallel.map_examples(_perturb_batch, static, shared, chunks, rows):
       records.append(record)
       bar.update(len(record["image"]))
-  arrays = {name: np.concatenate([record[name] for record in records]) for name in records[0]}
-  maps = arrays["similarity_maps"][:, 0]
-  return Seen(arrays["image"], maps, arrays["activations"], arrays["logits"])
+  arrays = _joined(records)
+  return _seen(arrays["image"], arrays)
 
 
 def find(
@@ -158,13 +157,66 @@ def find(
   prototypes: np.ndarray,
   *,
   batch_size: int,
-) -> np.ndarray:
-  """Similarity maps [N, K, h, w] of each image [N, S, S, 3] to its prototypes, int [N, K]."""
+) -> dict[str, np.ndarray]:
+  """What the network sees in images [N, S, S, 3] as they are.
+
+  Returns:
+    similarity_maps [N, K, h, w] of each image's prototypes, int [N, K]; activations [N, P] of all
+    prototypes; logits [N, C].
+  """
   rows = parallel.round_up(batch_size)
   examples = {"image": images, "prototypes": prototypes.astype(np.int32)}
-  chunks = parallel.chunks(examples, rows)
-  outs = parallel.map_examples(_look_batch, (model,), variables, chunks, rows)
-  return np.concatenate([out["similarity_maps"] for out in outs])
+  outs = parallel.map_examples(
+    _look_batch, (model,), variables, parallel.chunks(examples, rows), rows
+  )
+  return _joined(list(outs))
+
+
+def with_control(
+  model: ProtoPNet,
+  variables: dict,
+  order: Order,
+  budget: Budget,
+  *,
+  kind: str,
+  rules: Rules = RULES["paper"],
+  batch_size: int,
+) -> dict[str, Seen]:
+  """The images clean, attacked, and as a control with random noise on the same pixels."""
+  batch_size = min(batch_size, len(order.image))
+  arguments = {"rules": rules, "batch_size": batch_size}
+  clean = find(model, variables, order.image, order.prototype[:, None], batch_size=batch_size)
+  return {
+    "clean": _seen(order.image, clean),
+    "attacked": perturb(model, variables, order, budget, kind=kind, **arguments),
+    "control": perturb(
+      model, variables, order, budget, kind="random", title="random noise", **arguments
+    ),
+  }
+
+
+def as_record(order: Order, seen: dict[str, Seen]) -> dict[str, np.ndarray]:
+  """What `with_control` found as plain arrays: `images`, `attacked`, `mask`, `prototype`,
+  and `NAME_similarity_map` and `NAME_logits` of clean, attacked and control."""
+  record = {
+    "images": order.image,
+    "attacked": seen["attacked"].image,
+    "mask": order.pixels,
+    "prototype": order.prototype,
+  }
+  for name, what in seen.items():
+    record[f"{name}_similarity_map"] = what.similarity_map
+    record[f"{name}_logits"] = what.logits
+  return record
+
+
+def _seen(image: np.ndarray, arrays: dict[str, np.ndarray]) -> Seen:
+  maps = arrays["similarity_maps"][:, 0]
+  return Seen(image, maps, arrays["activations"], arrays["logits"])
+
+
+def _joined(records: list[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
+  return {name: np.concatenate([record[name] for record in records]) for name in records[0]}
 
 
 def _score_batch(model: ProtoPNet, variables: dict, batch: dict) -> dict:
@@ -181,4 +233,4 @@ def scores(model: ProtoPNet, variables: dict, split: Split, *, batch_size: int) 
     for out in parallel.map_examples(_score_batch, (model,), variables, images, rows):
       outs.append(out)
       bar.update(len(out["logits"]))
-  return {name: np.concatenate([out[name] for out in outs]) for name in outs[0]}
+  return _joined(outs)

@@ -4,7 +4,7 @@ import numpy as np
 
 from jprotop import metrics, parallel, regions
 from jprotop.data.own_images import Images
-from jprotop.evaluation.attack import Budget, Order, find, perturb
+from jprotop.evaluation.attack import Budget, Order, as_record, with_control
 from jprotop.evaluation.attack_cases import Cases, Rules
 from jprotop.models.protopnet import ProtoPNet
 
@@ -35,13 +35,10 @@ def attack(
     source=cases.source,
     target=cases.target,
   )
-  return {
-    "source": cases.source,
-    "target": cases.target,
-    **attack_and_control(
-      model, variables, order, budget, kind="move", rules=rules, batch_size=batch_size
-    ),
-  }
+  seen = with_control(
+    model, variables, order, budget, kind="move", rules=rules, batch_size=batch_size
+  )
+  return {"source": cases.source, "target": cases.target, **as_record(order, seen)}
 
 
 def highest(maps: np.ndarray, cells: np.ndarray) -> np.ndarray:
@@ -55,19 +52,32 @@ def peak_inside(maps: np.ndarray, cells: np.ndarray) -> np.ndarray:
   return cells.reshape(len(maps), -1)[np.arange(len(maps)), flat.argmax(axis=1)]
 
 
-def summarise(record: dict[str, np.ndarray], rule: list[str]) -> dict:
+def summarise(
+  record: dict[str, np.ndarray],
+  rule: list[str],
+  *,
+  activations: np.ndarray | None = None,
+  log_similarity: bool = True,
+) -> dict:
   """The numbers of Head on Stomach from the arrays of `attack`, each with count and interval.
 
   Similarities are maxima over the cells of S or S_noisy: what the network reports there.
+
+  Args:
+    record: what `attack` returns.
+    rule: how each image's S_noisy was chosen.
+    activations: [N_test, P] of all clean test images, for the percentiles; None leaves them out.
+    log_similarity: whether similarities are logarithmic, so that 4 is "very high" (Section 3).
   """
   clean, attacked = record["clean_similarity_map"], record["attacked_similarity_map"]
   source, target = record["source"], record["target"]
   moved = peak_inside(attacked, target)
   kept = record["attacked_logits"].argmax(1) == record["clean_logits"].argmax(1)
-  exceeds = highest(attacked, target) > clean.max(axis=(1, 2))
+  after, highest_clean = highest(attacked, target), clean.max(axis=(1, 2))
   numbers = {
     "moved_to_target": metrics.share(moved),
-    "exceeds_clean_maximum": metrics.share(exceeds),
+    "exceeds_clean_maximum": metrics.share(after > highest_clean),
+    "exceeds_clean_maximum_by": metrics.mean(after - highest_clean),
     "prediction_kept": metrics.share(kept),
     "moved_and_prediction_kept": metrics.share(moved & kept),
     "clean_peak_in_target": metrics.share(peak_inside(clean, target)),
@@ -75,14 +85,23 @@ def summarise(record: dict[str, np.ndarray], rule: list[str]) -> dict:
     "similarity_source_before": metrics.mean(highest(clean, source)),
     "similarity_source_after": metrics.mean(highest(attacked, source)),
     "similarity_target_before": metrics.mean(highest(clean, target)),
-    "similarity_target_after": metrics.mean(highest(attacked, target)),
+    "similarity_target_after": metrics.mean(after),
     "largest_change": float(np.abs(record["attacked"] - record["images"]).max()),
   }
+  if activations is not None:
+    numbers["percentile_of_attacked"] = metrics.mean(share_below(activations, after))
+    if log_similarity:
+      numbers["percentile_of_4"] = metrics.share(activations.ravel() < 4)
   rules = np.array(rule)
   by_rule = {
     str(r): {"moved_to_target": metrics.share(moved[rules == r])} for r in np.unique(rules)
   }
   return {"metrics": numbers, "by_target": by_rule}
+
+
+def share_below(values: np.ndarray, levels: np.ndarray) -> np.ndarray:
+  """Share of all values, of any shape, that are below each of levels [N], [N]."""
+  return np.searchsorted(np.sort(values, axis=None), levels, side="left") / values.size
 
 
 def per_image(record: dict[str, np.ndarray], cases: Cases, class_names: list[str]) -> list[dict]:

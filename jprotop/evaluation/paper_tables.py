@@ -56,7 +56,7 @@ _JPEG_COLUMNS = {
 TABLES = (
   (
     "table1",
-    "Table 1. Test accuracy of the networks of the Head on Stomach experiment (App. E)",
+    "The paper's Table 1: test accuracy of the networks of the Head on Stomach experiment (App. E)",
     {
       **_WHAT,
       "chen": "Chen et al. (2019) (%)",
@@ -66,12 +66,12 @@ TABLES = (
   ),
   (
     "table2",
-    "Table 2. Test accuracy of the networks of the JPEG experiment (App. E)",
+    "The paper's Table 2: test accuracy of the networks of the JPEG experiment (App. E)",
     {**_JPEG_COLUMNS, "altered_every_class": "every class compressed"},
   ),
   (
     "table3",
-    "Table 3. Standard and adversarial training (App. F.1)",
+    "The paper's Table 3: standard and adversarial training (App. F.1)",
     {
       **_WHAT,
       "training": "training",
@@ -88,7 +88,7 @@ TABLES = (
   ),
   (
     "table4",
-    "Table 4. Test accuracy after training with JPEG augmentation (App. F.2)",
+    "The paper's Table 4: test accuracy after training with JPEG augmentation (App. F.2)",
     # The caption says Table 2's scheme, the reference code does the other; both are here.
     {**_JPEG_COLUMNS, "altered_every_class": "every class compressed (as in the reference code)"},
   ),

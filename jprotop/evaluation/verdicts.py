@@ -1,4 +1,7 @@
-"""A claim about a number: whether it lies above or below a threshold, decided by its interval."""
+"""A claim about a number: whether it lies above or below a threshold, decided by its interval.
+
+Each verdict is a row as jprotop.evaluation.claims describes it.
+"""
 
 from collections.abc import Sequence
 from typing import Literal
@@ -7,6 +10,8 @@ from jprotop import metrics
 from jprotop.evaluation.wording import format_mean, format_share
 
 Verdict = Literal[True, False, "undecided"]
+# A bootstrap interval of fewer values is too narrow to decide by.
+_FEWEST = 10
 
 
 def decide(interval: Sequence[float] | None, threshold: float, direction: str) -> Verdict:
@@ -45,7 +50,8 @@ def of_metric(
   if numbers is None:
     return []
   evidence = f"{label}: {_text(numbers)}, claimed {direction} {threshold:g}{note}"
-  return [_row(claim, section, evidence, numbers, threshold, direction)]
+  row = _row(claim, section, evidence, numbers, threshold, direction)
+  return [_unless_weak(row, numbers)]
 
 
 def of_difference(
@@ -73,7 +79,8 @@ def of_difference(
     f"{label_a}: {_text(of_a)}; {label_b}: {_text(of_b)}; the first minus {second}: "
     f"{format_mean(difference, digits=3)}, claimed {direction} 0{note}"
   )
-  return [_row(claim, section, evidence, difference, 0.0, direction)]
+  row = _row(claim, section, evidence, difference, 0.0, direction)
+  return [_unless_weak(row, of_a, of_b)]
 
 
 def _row(
@@ -89,6 +96,19 @@ def _row(
     "direction": direction,
     "holds": decide(numbers["interval"], threshold, direction),
   }
+
+
+def _unless_weak(row: dict, *numbers: dict) -> dict:
+  """The row, left undecided where it rests on a bootstrap interval that means little.
+
+  A mean over very few images, or over images that all have one value, has an interval of almost or
+  exactly no width. Shares have Wilson intervals, which know better.
+  """
+  means = [n for n in numbers if "count" not in n and n["interval"] is not None]
+  if not any(n["total"] < _FEWEST or n["interval"][0] == n["interval"][1] for n in means):
+    return row
+  why = f"left undecided: a mean needs {_FEWEST} images that are not all alike"
+  return {**row, "holds": "undecided", "evidence": f"{row['evidence']}; {why}"}
 
 
 def _text(metric: dict) -> str:

@@ -99,7 +99,7 @@ class _Sheet:
 
 # --- one image
 
-_SIDE, _GAP, _MARGIN, _TOP, _FOOT = 1.2, 0.1, 0.15, 0.85, 0.62
+_SIDE, _GAP, _MARGIN, _TOP, _FOOT = 1.2, 0.1, 0.15, 0.98, 0.5
 _LEFT, _TEXT = 2.5, 2.5  # widths of the image at the left and of the sums at the right
 
 
@@ -119,9 +119,10 @@ def explanation(example: Explanation) -> Figure:
   height = max(len(example.evidence) * (_SIDE + _GAP), _LEFT + bars)
   width = right + pictures * (_SIDE + _GAP) + _TEXT
   sheet = _Sheet(width, _TOP + height + _FOOT)
-  known = f": {canvas.class_label(example.true_class)}" if example.true_class else ""
-  title = f"Image {canvas.plain(example.image_id)}{known}"
+  true_class = example.true_class and canvas.class_label(example.true_class)
+  title = f"True class: {true_class or 'not known'}"
   sheet.text(_MARGIN, 0.12, title, size=11, fontweight="bold")
+  sheet.text(_MARGIN, 0.34, canvas.plain(example.image_id), color=canvas.GREY)
   _whole_image(sheet, example)
   maps = [item.map_up for item in example.evidence]
   scale = Normalize(min(m.min() for m in maps), max(m.max() for m in maps))
@@ -136,7 +137,7 @@ def explanation(example: Explanation) -> Figure:
   sheet.text(left, _TOP - 0.1, f"Similarity × weight for\n{name}", va="baseline")
   below = _TOP + len(example.evidence) * (_SIDE + _GAP)
   shown = sum(item.similarity * item.weight for item in example.evidence)
-  text = f"together {shown:.2f} of its score {example.scores[0][1]:.2f}"
+  text = f"sum of these {shown:.2f}\nof all prototypes {example.scores[0][1]:.2f}"
   sheet.text(left, below, text)
   _scale_bar(sheet, left - _SIDE - _GAP, below, scale)
   return sheet.figure
@@ -163,7 +164,8 @@ def _score_bars(sheet: _Sheet, top: float, title: str, scores: Sequence[tuple[st
     # At the panel's edge, wherever the bars start: scores may be negative.
     axes.text(0, place, text, transform=axes.get_yaxis_transform(), fontsize=7.5, va="bottom")
   axes.set(ylim=(len(scores) - 0.5, -0.5), xticks=[], yticks=[])
-  axes.set_xlim(min(0, values.min()), max(values.max(), 0) or 1)
+  low, high = min(0, values.min()), max(0, values.max())
+  axes.set_xlim(low, high if high > low else 1)
   axes.spines[:].set_visible(False)
 
 
@@ -197,7 +199,7 @@ def _scale_bar(sheet: _Sheet, left: float, top: float, scale: Normalize) -> None
   )
   bar.outline.set_visible(False)
   axes.tick_params(labelsize=7, colors=canvas.INK, length=2)
-  axes.xaxis.get_major_locator().set_params(nbins=3)
+  axes.xaxis.get_major_locator().set_params(nbins=4)
   sheet.text(left, top + 0.34, "one scale for all maps", size=7, color=canvas.GREY)
 
 
@@ -207,7 +209,7 @@ def _scale_bar(sheet: _Sheet, left: float, top: float, scale: Normalize) -> None
 def nearest_patches(class_name: str, prototypes: Sequence[Neighbourhood]) -> Figure:
   """Global analysis: a row a prototype of one class, with its nearest training and test patches.
 
-  Images of another class have a red frame and their class's name in red.
+  Images of another class are framed.
   """
   side, gap, foot, between = 1.15, 0.1, 0.36, 0.28
   sourced = prototypes[0].source_image is not None
@@ -216,12 +218,12 @@ def nearest_patches(class_name: str, prototypes: Sequence[Neighbourhood]) -> Fig
     starts.append(left)
     left += count * (side + gap) + (between if count else 0)
   head, band = 0.9, side + foot + 0.2
-  sheet = _Sheet(max(left - between + _MARGIN, 4.2), head + len(prototypes) * band + 0.1)
+  sheet = _Sheet(max(left - between + _MARGIN, 6.0), head + len(prototypes) * band + 0.1)
   title = f"{canvas.class_label(class_name)}: what its prototypes find nearest"
   sheet.text(_MARGIN, 0.12, title, size=11, fontweight="bold")
   note = "Below each image its class and squared distance; "
-  sheet.text(_MARGIN, 0.36, note + "red: another class", color=canvas.GREY, size=7.5)
-  titles = ("Comes from", "Nearest training images", "Nearest test images")
+  sheet.text(_MARGIN, 0.36, note + "framed: of another class", color=canvas.GREY, size=7.5)
+  titles = ("Comes from", "Nearest in training", "Nearest in test")
   for start, text in zip(starts[not sourced :], titles[not sourced :]):
     sheet.text(start, head - 0.22, text, va="baseline", fontweight="bold")
   for row, prototype in enumerate(prototypes):
@@ -247,5 +249,5 @@ def _near_patch(sheet: _Sheet, left: float, top: float, side: float, patch: Near
     rim = 0.025 * width  # Around the image, so that a box at its border is seen.
     frame = {"fill": False, "edgecolor": color, "linewidth": 2.4, "clip_on": False}
     axes.add_patch(Rectangle((-rim, -rim), width + 2 * rim, height + 2 * rim, **frame))
-  name = canvas.class_label(patch.class_name, max_length=24)
+  name = canvas.class_label(patch.class_name, max_length=22)
   sheet.text(left, top + side + 0.07, f"{name}\n{patch.sq_dist:.3f}", size=6.5, color=color)

@@ -1,0 +1,41 @@
+"""The flags of every attack's budget."""
+
+from absl import flags
+
+from jprotop.evaluation.attack import Budget
+
+_NAMES = ("eps", "step_size", "num_steps")
+
+
+class Fraction(flags.ArgumentParser):
+  """A flag's number, written 0.0314 or 8/255."""
+
+  def parse(self, argument) -> float:
+    numerator, _, denominator = str(argument).partition("/")
+    return float(numerator) / float(denominator or 1)
+
+
+def define_flags() -> None:
+  """--eps, --step_size and --num_steps; the run's config says what they are by default."""
+  for name, text in (
+    ("eps", "Largest change of a pixel value, in units of [0, 1]; paper: 8/255."),
+    ("step_size", "Step in units of [0, 1]; paper: 2/255."),
+  ):
+    flags.DEFINE(Fraction(), name, None, text, serializer=flags.ArgumentSerializer())
+  flags.DEFINE_integer("num_steps", None, "Gradient steps; paper: 40.")
+
+
+def given() -> dict:
+  """Those of the flags that were given."""
+  values = {name: flags.FLAGS[name].value for name in _NAMES}
+  return {name: value for name, value in values.items() if value is not None}
+
+
+def of(config: dict, changes: dict, *, random_start: bool = True) -> Budget:
+  """The budget of a run's config, but for some numbers.
+
+  Raises:
+    InputError: a number that makes no sense.
+  """
+  numbers = {name: config["attack"][name] for name in _NAMES}
+  return Budget(**numbers | changes, random_start=random_start)

@@ -1,0 +1,108 @@
+"""Pruning prototypes that stand for no single class, as ProtoPNet does (Chen et al. 2019)."""
+
+import pathlib
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jprotop import explain
+from jprotop.errors import InputError
+from jprotop.files import write_json
+from jprotop.models.protopnet import ProtoPNet
+from jprotop.training.checkpoints import Checkpoints
+from jprotop.training.runs import Run
+
+
+def neighbour_labels(run: Run, *, neighbours: int) -> np.ndarray:
+  """Classes of each prototype's nearest training images, of all classes, un-augmented: [P, K].
+
+  Raises:
+    InputError: there are fewer training images than neighbours.
+  """
+  train = run.seen.train
+  explain.check_neighbours(neighbours, train)
+  every, size = np.arange(len(run.model.prototype_class)), run.config["training"]["push_batch_size"]
+  found = explain.nearest_cells(run.model, run.variables, train, every, batch_size=size)
+  return train.label[explain.nearest_images(found["sq_dist"], neighbours)]
+
+
+def choose(
+  labels: np.ndarray, prototype_class: np.ndarray | tuple[int, ...], *, threshold: int
+) -> np.ndarray:
+  """Which prototypes stay, boolean [P]: those with `threshold` neighbours of their own class.
+
+  A class may lose all its prototypes, as in the reference; its score is then what the others give.
+
+  Args:
+    labels: int [P, K], classes of each prototype's nearest images.
+    prototype_class: int [P].
+
+  Raises:
+    InputError: the threshold is not 1 to K, or no prototype would stay.
+  """
+  neighbours = labels.shape[1]
+  if not 1 <= threshold <= neighbours:
+    raise InputError(f"threshold={threshold} must be 1 to {neighbours}, the number of neighbours")
+  own = (labels == np.asarray(prototype_class)[:, None]).sum(axis=1)
+  if own.max() < threshold:
+    raise InputError(
+      f"no prototype has {threshold} of its {neighbours} nearest images in its own class, so none "
+      f"would be left; lower the threshold to {own.max()} or less, or train for longer"
+    )
+  return own >= threshold
+
+
+def keep(
+  model: ProtoPNet,
+  variables: dict,
+  provenance: dict[str, np.ndarray] | None,
+  kept: np.ndarray,
+) -> tuple[ProtoPNet, dict, dict[str, np.ndarray] | None]:
+  """The network with the prototypes of a boolean [P] alone, and where they came from.
+
+  Its logits are the original ones with the other prototypes' rows of the last layer set to zero.
+  """
+  rows = np.flatnonzero(kept)
+  classes = tuple(model.prototype_class[row] for row in rows)
+  params = dict(variables["params"])
+  for name in ("prototypes", "last_layer"):
+    params[name] = jnp.asarray(params[name])[rows]
+  if provenance is not None:
+    provenance = {name: np.asarray(array)[rows] for name, array in provenance.items()}
+  return model.clone(prototype_class=classes), {**variables, "params": params}, provenance
+
+
+def check_place(run: Run, place: pathlib.Path) -> None:
+  """InputError, before any work, unless the pruned network of a run can become a run in `place`."""
+  if not run.info["finished"]:
+    raise InputError(
+      f"{run.workdir} has not finished its training; run experiments.train on it again first"
+    )
+  if (place / "config.json").exists() or (place / "checkpoints").exists():
+    raise InputError(f"{place} holds a run already; choose another --out, or delete it")
+
+
+def write_run(
+  run: Run,
+  place: pathlib.Path,
+  model: ProtoPNet,
+  variables: dict,
+  provenance: dict[str, np.ndarray] | None,
+) -> None:
+  """Makes `place` a finished run of the pruned network, which `jprotop.load` opens."""
+  info = {
+    "position": {**run.info["position"], "history_rows": 0},
+    "class_names": run.class_names,
+    "data": run.info["data"],
+    "finished": True,
+    "prototype_class": [int(label) for label in model.prototype_class],
+  }
+  arrays = jax.tree.map(np.asarray, dict(variables))
+  if provenance is not None:
+    arrays["provenance"] = provenance
+  store = Checkpoints(place)
+  optimizer = {"present": np.array(False)}
+  store.save(info["position"]["epochs_done"], model=arrays, optimizer=optimizer, info=info)
+  store.close()
+  write_json(place / "config.json", run.config)
