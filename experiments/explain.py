@@ -70,10 +70,14 @@ def measure(
   num_classes: int | None = None,
   nearest: int | None = _NEAREST,
   prototypes: Sequence[int] | None = None,
+  num_pages: int | None = None,
   ensemble: Sequence[Run] = (),
   seed: int = 0,
 ) -> dict:
   """Arguments are the command's flags; `nearest` None leaves the global analysis out.
+
+  Args:
+    num_pages: how many classes' nearest patches are drawn; None: all.
 
   Raises:
     InputError: a prototype, an image or a number that there is not, or other data in the ensemble.
@@ -110,7 +114,8 @@ def measure(
       )
       for split in splits
     }
-    summary |= {"nearest": nearest, **_write_nearest(place, run, np.array(wanted), found)}
+    purity = _write_nearest(place, run, np.array(wanted), found, num_pages)
+    summary |= {"nearest": nearest, **purity}
   return {"explain": summary}
 
 
@@ -171,7 +176,9 @@ def _print_images(place: pathlib.Path, told: list[dict], chosen: Images) -> None
   print(f"figures in {place}/figures, arrays in {place}/explain.npz, texts in {place}/explain.json")
 
 
-def _write_nearest(place: pathlib.Path, run: Run, prototypes: np.ndarray, found: dict) -> dict:
+def _write_nearest(
+  place: pathlib.Path, run: Run, prototypes: np.ndarray, found: dict, num_pages: int | None
+) -> dict:
   """nearest.npz, nearest.json and a figure a class; the share of patches of the own class."""
   own = np.array(run.model.prototype_class)[prototypes]
   shares = {name: explain.purity(near["label"], own) for name, near in found.items()}
@@ -179,7 +186,7 @@ def _write_nearest(place: pathlib.Path, run: Run, prototypes: np.ndarray, found:
   _save_arrays(place / "nearest.npz", prototypes=prototypes, **arrays)
   told = explain_pages.tell_nearest(run, prototypes, found)
   write_json(place / "nearest.json", {"prototypes": told, "purity": shares})
-  explain_pages.draw_nearest(place / "figures", run, prototypes, found)
+  explain_pages.draw_nearest(place / "figures", run, prototypes, found, num_pages)
   for name, share in shares.items():
     print(f"nearest {name} patches of the prototype's class {tables.format_share(share)}")
   return {"purity": shares}

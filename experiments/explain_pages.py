@@ -153,11 +153,13 @@ def _remove(figures: pathlib.Path, pattern: str) -> None:
     old.unlink()
 
 
-def draw_nearest(figures: pathlib.Path, run: Run, prototypes: np.ndarray, found: dict) -> None:
-  """figures/nearest_LABEL.png, a page for each class of the prototypes."""
+def draw_nearest(
+  figures: pathlib.Path, run: Run, prototypes: np.ndarray, found: dict, num_pages: int | None
+) -> None:
+  """figures/nearest_LABEL.png, a page for each of the prototypes' first classes (None: all)."""
   _remove(figures, "nearest_*.png")
   own = np.array(run.model.prototype_class)[prototypes]
-  for label in tqdm(np.unique(own), desc="drawing", unit="class", dynamic_ncols=True):
+  for label in tqdm(np.unique(own)[:num_pages], desc="drawing", unit="class", dynamic_ncols=True):
     rows = [_neighbourhood(run, prototypes[q], found, q) for q in np.flatnonzero(own == label)]
     figure = explanations.nearest_patches(run.class_names[label], rows)
     canvas.save(figure, figures / f"nearest_{label}.png", **_PAGE)

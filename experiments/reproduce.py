@@ -47,7 +47,7 @@ def reproduce(
   found["claims"] = claims.claims(found)
   write_json(workdir / "results.json", found)
   write_tables(workdir, found)
-  page = study_report.write_study_report(workdir, found, paper_tables.TABLES)
+  page = study_report.write_study_report(workdir, found)
   print(f"\nReport: {page.resolve()}")
   return found
 
@@ -58,6 +58,7 @@ def write_tables(workdir: pathlib.Path, found: dict) -> None:
   for name, title, columns in paper_tables.TABLES:
     if not found.get(name):
       continue
+    columns = tables.used_columns(found[name], columns)
     text = tables.markdown_table(found[name], columns)
     print(f"\n{title}\n{text}", end="")
     write_text(workdir / f"tables/{name}.md", f"{title}\n\n{text}")

@@ -192,11 +192,12 @@ def _print_summary(place: pathlib.Path, protocols: dict[str, dict], ablation: li
     ):
       print(f"  {text:<42} {tables.format_metric(metric)}")
     if fewer := numbers["num_fewer_than_asked"]:
-      print(f"  {fewer} images fewer than asked for: no more are classified correctly")
+      print(f"  {fewer} images fewer than asked for: the others are not classified correctly")
     if apart := numbers["num_not_attackable"]:
       print(f"  left out: {apart} images on which S covers the whole map")
   for row in ablation:
-    print(f"  {row['setting']:<60} {tables.format_metric(row['rate'])}")
+    first, rate = (tables.format_metric(row[name]) for name in ("rate_first", "rate"))
+    print(f"  {row['setting']}\n    first prototype {first}, all {rate}")
   print(f"  figures in {place}/figures, a line an image in {place}/success_rate_*.csv")
 
 

@@ -11,8 +11,8 @@ from jprotop.data.parts import PARTS
 from jprotop.errors import InputError
 from jprotop.evaluation import attack_cases
 from jprotop.evaluation import head_on_stomach as hos
-from jprotop.evaluation.attack_cases import RULES, Target
 from jprotop.evaluation.attack import Budget
+from jprotop.evaluation.attack_cases import RULES, Target
 
 GRID, SIZE = (4, 4), 32  # cells of 8 pixels
 
@@ -304,11 +304,25 @@ def test_summarise_counts_what_it_says():
     "similarity_source_after": pytest.approx((2 + 2 + 4) / 3),
     "similarity_target_before": pytest.approx(0.5),
     "similarity_target_after": pytest.approx(10 / 3),
+    "exceeds_clean_maximum_by": pytest.approx((1 - 0.5 + 0.5) / 3),
   }
   assert numbers["largest_change"] == pytest.approx(0.03, abs=1e-6)
   by_target = {k: v["moved_to_target"] for k, v in result["by_target"].items()}
   assert (by_target["stomach"]["count"], by_target["stomach"]["total"]) == (1, 2)
   assert (by_target["least active"]["count"], by_target["least active"]["total"]) == (1, 1)
+
+
+def test_percentiles_are_of_all_activations_on_clean_images():
+  activations = np.array([[1.0, 2.5, 3, 3.5], [3.75, 4, 5, 6]])
+  rule = ["cells"] * 3
+  numbers = hos.summarise(made_record(), rule, activations=activations)["metrics"]
+  # After the attack 4, 2.5 and 3.5 in S_noisy; what is equal is not below.
+  assert numbers["percentile_of_attacked"]["value"] == pytest.approx((5 + 1 + 3) / 8 / 3)
+  assert numbers["percentile_of_attacked"]["total"] == 3
+  assert (numbers["percentile_of_4"]["count"], numbers["percentile_of_4"]["total"]) == (5, 8)
+  linear = hos.summarise(made_record(), rule, activations=activations, log_similarity=False)
+  assert "percentile_of_4" not in linear["metrics"]
+  assert "percentile_of_attacked" in linear["metrics"]
 
 
 def test_rows_per_image():

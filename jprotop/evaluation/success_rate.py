@@ -115,11 +115,13 @@ ABLATION = {
 
 
 def ablation_row(setting: str, subjects: Subjects, outcome: Outcome) -> dict:
-  """One row of the ablation: the rate with all top k prototypes, and the predictions kept."""
+  """One row of the ablation: the rates with all top k prototypes and with the first alone, and the
+  share of the successes that keep the predicted class."""
   top_k = subjects.prototypes.shape[1]
-  successful = outcome.attackable & (outcome.rank >= 0)
+  rate_at, successful = rates(outcome, top_k), outcome.attackable & (outcome.rank >= 0)
   return {
     "setting": setting,
-    "rate": rates(outcome, top_k)[str(top_k)],
+    "rate": rate_at[str(top_k)],
+    "rate_first": rate_at["1"],
     "prediction_kept": metrics.share(kept(subjects, outcome)[successful]),
   }

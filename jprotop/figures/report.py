@@ -28,6 +28,7 @@ SIMILARITY = {
 
 _PNG = b"\x89PNG\r\n\x1a\n"
 
+
 @dataclasses.dataclass(frozen=True)
 class Picture:
   """A figure, or the bytes of a PNG file, and what a reader who cannot see it should know."""

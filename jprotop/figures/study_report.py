@@ -4,6 +4,7 @@ import pathlib
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+from jprotop.evaluation.paper_tables import TABLES
 from jprotop.figures import tables
 from jprotop.figures.report import Picture, Section, write_page
 
@@ -18,18 +19,15 @@ NETWORKS = {
 _HELD = {True: "holds", False: "does not hold", "undecided": "undecided"}
 
 
-def write_study_report(
-  workdir: pathlib.Path, results: Results, paper_tables: Iterable[tuple[str, str, Mapping]]
-) -> pathlib.Path:
+def write_study_report(workdir: pathlib.Path, results: Results) -> pathlib.Path:
   """Writes report.html from results.json's sections and the figures in the networks' folders.
 
   Args:
     workdir: the study's folder; NETWORK/figures below it holds the pictures.
     results: what results.json holds.
-    paper_tables: (section, title, columns) of the paper's tables, in their order.
   """
   sections = [_claims(results)]
-  sections += [_paper_table(results, *table) for table in paper_tables]
+  sections += [_paper_table(results, *table) for table in TABLES]
   for heading, caption, rows, columns, pictures in _CONTENT:
     found = list(_pictures(workdir, pictures))
     numbers = rows(results) if rows else []
@@ -86,15 +84,25 @@ def _claims(results: Results) -> Section | None:
   )
 
 
+_TABLE_CAPTIONS = {
+  "table1": "The standard network on the test images as they are.",
+  "table2": "A network for which the images of some classes are compressed, in training as in the "
+  "altered test set. If it learnt artefacts, accuracy falls on the original test set.",
+  "table3": "What adversarial training changes: clean accuracy, accuracy under PGD against the "
+  "class, and how often Head on Stomach succeeds with one of the top prototypes, by protocol.",
+  "table4": "A network that saw every image compressed by a toss of a coin. Compare the two test "
+  "sets with those of Table 2.",
+}
+
+
 def _paper_table(results: Results, name: str, title: str, columns: Mapping) -> Section | None:
   rows = results.get(name, [])
   if not rows:
     return None
-  caption = (
-    "Each share with its count and its 95% interval. The paper's own number stands beside it only "
-    "where the data set is CUB-200-2011 with all its 200 classes. tables/ holds this table as "
-    "Markdown, LaTeX and CSV."
-  )
+  caption = _TABLE_CAPTIONS[name]
+  if any(row.get(key) is not None for row in rows for key in columns if "published" in key):
+    caption += " The paper's own numbers, in percent, stand beside ours."
+  columns = tables.used_columns(rows, columns)
   return Section(heading=title, caption=caption, rows=rows, columns=columns)
 
 
@@ -129,17 +137,18 @@ def _ablation_rows(results: Results) -> list[dict]:
 
 
 _SELECTIONS = {
-  "paper": "compressed classes, classified correctly when compressed (the paper's selection)",
-  "compressed_classes": "all images of compressed classes",
-  "uncompressed_classes": "control: all images of the other classes",
-  "all": "whole test set",
+  "paper": "the paper's: compressed classes, correct when compressed",
+  "compressed_classes": "compressed classes",
+  "uncompressed_classes": "control: the other classes",
+  "all": "all",
 }
 
 
 def _drift_rows(results: Results) -> list[dict]:
   return [
-    {"network": NETWORKS[network], "selection": text, **drift["selections"][name]}
-    for network, drift in results.get("jpeg_drift", {}).items()
+    {"network": text_of, "selection": text, **results["jpeg_drift"][network]["selections"][name]}
+    for network, text_of in NETWORKS.items()
+    if network in results.get("jpeg_drift", {})
     for name, text in _SELECTIONS.items()
   ]
 
@@ -195,7 +204,7 @@ _CONTENT: tuple[tuple[str, str, Rows, Mapping[str, str], tuple], ...] = (
   ),
   (
     "What the protocol changes",
-    "`paper` is the method as the paper states it, `authors` what the authors' code computes. Each "
+    "Protocol paper is the method as the paper states it, authors what its code computes. Each "
     "row switches one of the differences on; compare its rate with the first row's.",
     _ablation_rows,
     {
@@ -329,6 +338,12 @@ _CONTENT: tuple[tuple[str, str, Rows, Mapping[str, str], tuple], ...] = (
 def _pictures(workdir: pathlib.Path, wanted: tuple) -> Iterable[Picture]:
   for network, pattern, most in wanted:
     for path in sorted((workdir / network / "figures").glob(pattern))[:most]:
-      yield Picture(
-        path.read_bytes(), f"{NETWORKS[network]} network: {path.stem.replace('_', ' ')}"
-      )
+      yield Picture(path.read_bytes(), f"{NETWORKS[network]} network: {_name(path)}")
+
+
+def _name(path: pathlib.Path) -> str:
+  """A picture's file name as words; those of a series count from 1."""
+  words = path.stem.split("_")
+  if words[-1].isdigit():
+    words[-1] = str(int(words[-1]) + 1)
+  return " ".join(words)

@@ -34,7 +34,8 @@ def success_at_k(protocols: Mapping[str, Mapping[str, Any]]) -> Figure:
   axes.set(ylim=(-3, 103), xlim=(0.6, top_k + 0.4))
   axes.set_xlabel("k, prototypes of the image by activation", fontsize=9, color=canvas.INK)
   axes.xaxis.get_major_locator().set_params(integer=True)
-  figure.legend(loc="outside lower center", ncols=2, fontsize=8, frameon=False)
+  if axes.get_legend_handles_labels()[0]:  # none, where no image could be attacked
+    figure.legend(loc="outside lower center", ncols=2, fontsize=8, frameon=False)
   return figure
 
 

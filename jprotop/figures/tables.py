@@ -45,6 +45,11 @@ def format_cell(value: Any) -> str:
   return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
+def used_columns(rows: Sequence[Mapping[str, Any]], columns: Mapping[str, str]) -> dict[str, str]:
+  """The columns that say something in at least one row, such as published numbers."""
+  return {k: v for k, v in columns.items() if any(row.get(k) is not None for row in rows)}
+
+
 def markdown_table(rows: Iterable[Mapping[str, Any]], columns: Sequence[str] | Mapping) -> str:
   """A GitHub table of the rows' columns."""
   headings = _headings(columns)

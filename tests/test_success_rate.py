@@ -1,0 +1,233 @@
+"""The success rate's numbers, and the command that measures it."""
+
+import csv
+import json
+
+import numpy as np
+import pytest
+
+from experiments import success_rate as command
+from jprotop.data.own_images import Images
+from jprotop.data.parts import GROUPS, PARTS
+from jprotop.errors import InputError
+from jprotop.evaluation import success_rate
+from jprotop.evaluation.attack_cases import RULES, Rules, draw_correct
+from jprotop.evaluation.attack_rounds import Outcome, Subjects
+from jprotop.training import runs
+
+GRID, SIZE = (4, 4), 32
+
+
+def hot(row, column):
+  """A map whose box of high activation lies in one cell."""
+  ys, xs = np.mgrid[: GRID[0], : GRID[1]]
+  return (5 - np.hypot(ys - row, xs - column) - 0.01 * ys - 0.001 * xs).astype(np.float32)
+
+
+# The beak in the first cell, the belly in the last.
+BIRD = np.zeros((len(PARTS), 3), np.float32)
+BIRD[PARTS.index("beak")], BIRD[PARTS.index("belly")] = (2, 2, 1), (29, 29, 1)
+UNKNOWN = np.zeros_like(BIRD)
+BIRDS = np.stack([BIRD] * 5)
+
+
+def made(points=BIRDS):
+  """Five images: successes at rank 0, 1 and 2 (class lost in the second), a failure, and one that
+  was left out although an attack on it had succeeded."""
+  images = Images(np.zeros((5, SIZE, SIZE, 3), np.float32), list("abcde"), np.zeros(5, int), points)
+  subjects = Subjects(
+    images=images,
+    index=np.arange(5),
+    prediction=np.array([2, 2, 0, 1, 1]),
+    prototypes=10 * np.arange(5)[:, None] + np.arange(3),
+    maps=np.stack([np.stack([hot(0, 0), hot(3, 3), hot(0, 3)])] * 5),
+  )
+  outcome = Outcome(
+    attackable=np.array([True, True, True, True, False]),
+    num_tried=np.array([1, 2, 3, 3, 1]),
+    rank=np.array([0, 1, 2, -1, 0]),
+    map=np.stack([hot(3, 3), hot(3, 0), hot(0, 0), 0 * hot(0, 0), hot(3, 3)]),
+    prediction=np.array([2, 0, 0, -1, 1]),
+  )
+  return subjects, outcome
+
+
+def counted(share):
+  return share["count"], share["total"]
+
+
+def test_rates_count_attackable_images_within_the_first_k():
+  subjects, outcome = made()
+  nobody = Outcome(np.array([True] * 4 + [False]), *([np.full(5, -1)] * 2), outcome.map, None)
+  found = success_rate.summarise(subjects, outcome, nobody)
+  assert (found["num_images"], found["num_not_attackable"], found["top_k"]) == (4, 1, 3)
+  assert {k: counted(s) for k, s in found["rate_at"].items()} == {
+    "1": (1, 4), "2": (2, 4), "3": (3, 4)
+  }  # fmt: skip
+  assert counted(found["prediction_kept"]) == (2, 3)
+  assert counted(found["success_and_prediction_kept"]) == (2, 4)
+  assert {counted(s) for s in found["control"]["rate_at"].values()} == {(0, 4)}
+
+
+def test_the_control_is_counted_over_its_own_images():
+  subjects, outcome = made()
+  few = Outcome(
+    np.array([True, True, False, False, False]), outcome.num_tried, np.array([1, -1, 0, -1, -1]),
+    outcome.map, outcome.prediction,
+  )  # fmt: skip
+  found = success_rate.summarise(subjects, outcome, few)["control"]
+  assert {k: counted(s) for k, s in found["rate_at"].items()} == {
+    "1": (0, 2), "2": (1, 2), "3": (1, 2)
+  }  # fmt: skip
+  assert found["num_not_attackable"] == 3
+
+
+def test_nothing_attackable_is_no_number_and_no_error():
+  subjects, outcome = made()
+  nothing = Outcome(
+    np.zeros(5, bool), np.zeros(5, int), np.full(5, -1), outcome.map, np.full(5, -1)
+  )
+  found = success_rate.summarise(subjects, nothing, nothing)
+  assert found["num_images"] == 0 and found["rate_at"]["3"]["value"] is None
+  assert json.dumps(found, allow_nan=False)
+
+
+def test_from_which_part_to_which():
+  subjects, outcome = made()
+  parts = success_rate.count_parts(subjects, outcome)
+  assert parts["groups"] == [*GROUPS, "background"]
+  moved = {
+    (parts["groups"][y], parts["groups"][x]): count
+    for (y, x), count in np.ndenumerate(parts["counts"])
+    if count
+  }
+  # Image 4 is not attackable, so that it is not counted.
+  assert moved == {
+    ("head", "stomach"): 1, ("stomach", "background"): 1, ("background", "head"): 1
+  }  # fmt: skip
+
+
+def test_images_without_annotated_parts_have_no_part():
+  assert success_rate.count_parts(*made(np.stack([UNKNOWN] * 5))) is None
+  parts = success_rate.count_parts(*made(np.stack([BIRD, *[UNKNOWN] * 4])))
+  assert np.sum(parts["counts"]) == 1
+  rows = success_rate.per_image(*made(np.stack([BIRD, *[UNKNOWN] * 4])))
+  assert [row["to_part"] for row in rows] == ["stomach", None, None, None, None]
+
+
+def test_a_row_an_image():
+  rows = success_rate.per_image(*made())
+  assert rows[1] == {
+    "image_id": "b",
+    "attackable": True,
+    "prototypes_tried": 2,
+    "success_at": 2,
+    "prototype": 11,
+    "from_part": "stomach",
+    "to_part": "background",
+    "prediction_kept": False,
+  }
+  assert (rows[3]["success_at"], rows[3]["prototype"], rows[3]["prediction_kept"]) == (None,) * 3
+  assert [row["attackable"] for row in rows] == [True] * 4 + [False]
+
+
+def test_the_ablation_switches_on_each_difference_that_matters_alone():
+  switched = [
+    {name for name, value in vars(rules).items() if value}
+    for rules in success_rate.ABLATION.values()
+  ]
+  assert [s for s in switched if len(s) > 1] == [{"rectangular_target", "drop_shared_cells"}]
+  assert set.union(*switched) == vars(Rules()).keys()
+  assert len(switched) == len({frozenset(s) for s in switched})
+
+
+def test_images_that_are_drawn_are_correct_and_the_seed_says_which():
+  label = np.arange(40) % 2
+  logits = np.eye(2)[label]
+  logits[::4] = 1 - logits[::4]  # every fourth is wrong
+  drawn = draw_correct(logits, label, 10, seed=0)
+  assert len(drawn) == 10 and (np.diff(drawn) > 0).all() and (drawn % 4 > 0).all()
+  assert (drawn == draw_correct(logits, label, 10, seed=0)).all()
+  assert (drawn != draw_correct(logits, label, 10, seed=1)).any()
+  # Where there are fewer: all of them.
+  assert draw_correct(logits, label, 100, seed=0).tolist() == [i for i in range(40) if i % 4]
+  other = np.arange(40) < 6
+  both = draw_correct(logits, label, 100, seed=0, also_correct=other)
+  assert both.tolist() == [1, 2, 3, 5]
+  for arguments, message in (
+    ({"count": 0}, "num_images=0 must be at least 1"),
+    ({"also_correct": np.zeros(40, bool)}, "by both networks"),
+    ({"also_correct": np.ones(3, bool)}, "about 3 images, but there are 40"),
+    ({"logits": 1 - np.eye(2)[label]}, "no test image correctly"),
+  ):
+    with pytest.raises(InputError, match=message):
+      draw_correct(
+        **{"logits": logits, "label": label, "count": 5, "seed": 0, "also_correct": None}
+        | arguments
+      )
+
+
+# --- the command
+
+
+@pytest.fixture
+def trained(run, monkeypatch):
+  """The tiny run's standard network."""
+  monkeypatch.setenv("JPROTOP_CACHE", str(run[1]))
+  return runs.open_run(run[0])
+
+
+def read_rows(path):
+  return list(csv.DictReader(path.read_text().splitlines()))
+
+
+def test_measure_writes_both_protocols_and_the_ablation(trained, tmp_path, capsys):
+  sections = command.measure(
+    trained, tmp_path, num_images=6, top_k=2, ablation=True, num_steps=1,
+    also_correct=np.arange(len(trained.seen.test)) >= 0,
+  )  # fmt: skip
+  found = sections["success_rate"]
+  assert json.dumps(sections, allow_nan=False)
+  printed = capsys.readouterr().out
+  for name in RULES:
+    numbers = found[name]
+    asked = numbers["num_images"] + numbers["num_not_attackable"] + numbers["num_fewer_than_asked"]
+    assert asked == 6
+    assert numbers["rate_at"].keys() == {"1", "2"} and numbers["budget"]["num_steps"] == 1
+    rows = read_rows(tmp_path / f"success_rate_{name}.csv")
+    successes = [r for r in rows if r["attackable"] == "True" and r["success_at"]]
+    assert len(successes) == numbers["rate_at"]["2"]["count"]
+    assert f"protocol {name}, {numbers['num_images']} images" in printed
+  assert (tmp_path / "figures/success_at_k.png").exists()
+  rows = {row["setting"]: row for row in found["ablation"]}
+  assert [*rows][:1] + [*rows][-1:] == ["paper", "authors"]
+  assert len(rows) == len(success_rate.ABLATION) + 3
+  for name in RULES:
+    assert rows[name]["rate"] == found[name]["rate_at"]["2"]
+    assert rows[name]["rate_first"] == found[name]["rate_at"]["1"]
+    assert rows[name]["prediction_kept"] == found[name]["prediction_kept"]
+
+
+def test_measure_takes_one_protocol_and_images_that_another_network_gets_right(trained, tmp_path):
+  split = trained.seen.test
+  size = trained.config["training"]["evaluation_batch_size"]
+  scores = command.accuracy.predict(trained.model, trained.variables, split, batch_size=size)
+  right = np.flatnonzero(scores.argmax(axis=1) == split.label)
+  other = np.zeros(len(split), bool)
+  other[right[:2]] = True
+  found = command.measure(
+    trained, tmp_path, top_k=1, protocol="authors", num_steps=0, also_correct=other
+  )["success_rate"]
+  assert found.keys() == {"authors"}
+  rows = read_rows(tmp_path / "success_rate_authors.csv")
+  assert [row["image_id"] for row in rows] == [split.image_id[i] for i in right[:2]]
+
+
+@pytest.mark.parametrize(
+  ("given", "message"),
+  [({"top_k": 7}, "between 1 and 6"), ({"num_images": 0}, "num_images=0"), ({"eps": 2.0}, "eps=2")],
+)
+def test_what_makes_no_sense_is_said(trained, tmp_path, given, message):
+  with pytest.raises(InputError, match=message):
+    command.measure(trained, tmp_path, **given)
+  assert not list(tmp_path.rglob("*.png"))

@@ -1,0 +1,106 @@
+"""Vanishing head: where the noise goes, what it lowers, and what is counted."""
+
+import json
+
+import numpy as np
+import pytest
+
+from experiments import vanishing_head as command
+from jprotop import regions
+from jprotop.data.own_images import Images
+from jprotop.data.parts import PARTS
+from jprotop.errors import InputError
+from jprotop.evaluation import vanishing_head
+from jprotop.evaluation.attack import Budget, Seen, find
+from jprotop.training import runs
+
+
+def test_the_noise_may_change_the_box_in_pixels_not_in_cells():
+  ys, xs = np.mgrid[:4, :4]
+  maps = np.stack([5 - np.hypot(ys - 1.4, xs - 1.8), 5 - np.hypot(ys - 3, xs)])
+  pixels = vanishing_head.box_pixels(maps, 32)
+  for mask, similarity_map in zip(pixels, maps):
+    box = regions.high_activation_box(similarity_map, 32, 32)
+    assert regions.tight_box(mask) == box
+    assert mask.sum() == (box.y1 - box.y0) * (box.x1 - box.x0)
+  cells = regions.cells_to_pixels(maps[0] == maps[0].max(), 32, 32)
+  assert (pixels[0] != cells).any()
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_the_attack_lowers_the_activation_inside_the_box_more_than_random_noise(tiny, seed):
+  model, variables = tiny
+  rng = np.random.default_rng(seed)
+  images = Images(
+    rng.random((3, 64, 64, 3)).astype(np.float32), list("abc"), np.zeros(3, int),
+    np.zeros((3, len(PARTS), 3), np.float32),
+  )  # fmt: skip
+  prototype = np.array([0, 3, 5])
+  clean = find(model, variables, images.image, prototype[:, None], batch_size=2)
+  budget = Budget(num_steps=5)
+  order, seen = vanishing_head.attack(
+    model, variables, images, prototype, clean["similarity_maps"][:, 0], budget,
+    seed=seed, batch_size=2,
+  )  # fmt: skip
+  change = np.abs(seen["attacked"].image - images.image).max(axis=-1)
+  assert (change[~order.pixels] == 0).all() and 0 < change.max() <= budget.eps + 1e-6
+  rows = np.arange(3)
+  before, after, control = (
+    seen[name].activations[rows, prototype] for name in ("clean", "attacked", "control")
+  )
+  np.testing.assert_allclose(before, clean["activations"][rows, prototype], atol=1e-4)
+  assert (after < before).all() and (after < control).all()
+  np.testing.assert_allclose(after, seen["attacked"].similarity_map.max(axis=(1, 2)), atol=1e-6)
+
+
+def seen_with(activations, predicted):
+  activations = np.array(activations)
+  return Seen(np.zeros(0), np.zeros(0), activations, np.eye(2)[predicted])
+
+
+def test_summarise_counts_what_it_says():
+  prototype = np.array([0, 0, 1])
+  seen = {
+    "clean": seen_with([[4.0, 1], [4, 2], [3, 2]], [0, 0, 1]),
+    "attacked": seen_with([[3.0, 1], [1, 2], [3, 0.5]], [0, 1, 1]),
+    "control": seen_with([[4.0, 1], [3, 2], [3, 2]], [0, 0, 1]),
+  }
+  numbers = vanishing_head.summarise(prototype, seen)
+  counts = {k: (v["count"], v["total"]) for k, v in numbers.items() if "count" in v}
+  assert counts == {
+    "no_longer_most_activated": (1, 2),  # on the third image it was not at first
+    "prediction_kept": (2, 3),
+    "halved": (2, 3),
+    "control_halved": (0, 3),
+  }
+  means = {k: v["value"] for k, v in numbers.items() if "count" not in v}
+  assert means == {
+    "similarity_before": pytest.approx(10 / 3),
+    "similarity_after": pytest.approx(4.5 / 3),
+    "drop": pytest.approx((1 + 3 + 1.5) / 3),
+    "control_drop": pytest.approx(1 / 3),
+    "relative_drop": pytest.approx((0.25 + 0.75 + 0.75) / 3),
+  }
+  linear = vanishing_head.summarise(prototype, seen, log_similarity=False)
+  assert numbers.keys() - linear.keys() == {"relative_drop", "halved", "control_halved"}
+
+
+@pytest.fixture
+def trained(run, monkeypatch):
+  """The tiny run's standard network."""
+  monkeypatch.setenv("JPROTOP_CACHE", str(run[1]))
+  return runs.open_run(run[0])
+
+
+def test_measure(trained, tmp_path, capsys):
+  (tmp_path / "figures").mkdir()
+  (tmp_path / "figures/vanishing_head_9.png").touch()  # of an earlier attack on more images
+  found = command.measure(trained, tmp_path, num_images=2, num_steps=1)["vanishing_head"]
+  assert json.dumps(found, allow_nan=False)
+  assert 1 <= found["num_images"] <= 2 and found["num_steps"] == 1
+  assert found["metrics"]["similarity_before"]["total"] == found["num_images"]
+  pictures = {path.name for path in (tmp_path / "figures").iterdir()}
+  assert pictures == {f"vanishing_head_{i}.png" for i in range(found["num_images"])}
+  assert "Vanishing head" in capsys.readouterr().out
+  with pytest.raises(InputError, match="num_steps=-1"):
+    command.measure(trained, tmp_path, num_steps=-1)
