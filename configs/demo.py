@@ -24,4 +24,5 @@ def get_config(variant="standard"):
     config.training.last_layer.epochs = 3
     config.training.last_layer.learning_rate.last_layer = 1e-3
     config.attack.num_images = 40
+    config.success_rate.num_images = 60
   return config

@@ -20,4 +20,6 @@ def get_config(variant="standard"):
   config.attack.num_images = 4
   config.attack.num_steps = 2
   config.attack.batch_size = 4
+  config.success_rate.num_images = 4
+  config.robust.num_steps = 2
   return config

@@ -1,5 +1,7 @@
 """The flags of every attack's budget."""
 
+import sys
+
 from absl import flags
 
 from jprotop.evaluation.attack import Budget
@@ -23,6 +25,8 @@ def define_flags() -> None:
   ):
     flags.DEFINE(Fraction(), name, None, text, serializer=flags.ArgumentSerializer())
   flags.DEFINE_integer("num_steps", None, "Gradient steps; paper: 40.")
+  for name in _NAMES:  # --help lists the flags of the command's own file alone
+    flags.FLAGS.register_key_flag_for_module(sys.argv[0], flags.FLAGS[name])
 
 
 def given() -> dict:

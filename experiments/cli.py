@@ -13,8 +13,11 @@ from flax.traverse_util import flatten_dict
 from ml_collections import config_flags
 
 from configs import base
+from jprotop import parallel
 from jprotop.errors import InputError
 
+# Measuring rounds its batches up to the devices, so any number of them will do.
+_MEASURING_BATCH = 240
 WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run.")
 
 
@@ -28,6 +31,7 @@ def run(main: Callable[[], None]) -> None:
     logging.getLogger("jprotop").setLevel(logging.INFO)
     logging.getLogger("jprotop").propagate = False
     try:
+      parallel.use_cpu_cores(_batch_size())
       if len(argv) > 1:
         raise InputError(f"unexpected argument {argv[1]!r}; every option is written --name=value")
       main()
@@ -42,6 +46,14 @@ def run(main: Callable[[], None]) -> None:
   # absl's --help lists the flags of the command's own file; --workdir belongs to all of them.
   flags.FLAGS.register_key_flag_for_module(sys.argv[0], flags.FLAGS["workdir"])
   app.run(guarded, flags_parser=_parse_flags)
+
+
+def _batch_size() -> int:
+  """Of the training, where there is one; `authors` keeps to one device, and its batch norm too."""
+  if "config" not in flags.FLAGS or flags.FLAGS.config is None:
+    return _MEASURING_BATCH
+  authors = flags.FLAGS.config.protocol == "authors"
+  return 1 if authors else flags.FLAGS.config.training.batch_size
 
 
 def define_config() -> None:

@@ -112,9 +112,7 @@ def main() -> None:
     sections = ensemble([run, *others], split_name)
   else:
     sections = measure(run, run.workdir, split_name=split_name)
-  before = results.read_results(run.workdir)
-  merged = {name: {**before.get(name, {}), **new} for name, new in sections.items()}
-  results.update_results(run.workdir, run.config, "evaluate", **merged)
+  results.update_results(run.workdir, run.config, "evaluate", **sections)
 
 
 if __name__ == "__main__":

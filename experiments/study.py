@@ -25,7 +25,7 @@ from experiments import (
   vanishing_head,
 )
 from jprotop.errors import InputError
-from jprotop.evaluation import accuracy
+from jprotop.evaluation import accuracy, results
 from jprotop.files import ensure_folder, write_json
 from jprotop.training import loop, runs
 from jprotop.training.runs import Run
@@ -193,6 +193,8 @@ def run_stages(study: Study, stages: Sequence[Stage]) -> None:
       "time": time.strftime("%Y-%m-%d %H:%M:%S %z"),
       "sections": sections,
     }
+    # The network's own results.json holds what it would after the command alone.
+    results.update_results(place, run.config, stage.name, **sections)
     write_json(_path(study, stage), record)
 
 

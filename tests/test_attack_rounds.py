@@ -250,7 +250,7 @@ def slow_attack(tiny, subjects, rules):
       eps=BUDGET.eps, step_size=BUDGET.step_size, num_steps=BUDGET.num_steps,
     )[0]  # fmt: skip
 
-  ranks, tried = [], []
+  ranks, tried, maps = [], [], np.zeros_like(subjects.maps[:, 0])
   for i, image in enumerate(subjects.images.image):
     found, attempts, before = -1, 0, None
     for rank, prototype in enumerate(subjects.prototypes[i]):
@@ -268,18 +268,20 @@ def slow_attack(tiny, subjects, rules):
       attempts += 1
       similarity = np.asarray(map_of(before, prototype))
       if similarity[~tested].max() > similarity[tested].max():
-        found = rank
+        found, maps[i] = rank, similarity
         break
     ranks.append(found)
     tried.append(attempts)
-  return ranks, tried
+  return ranks, tried, maps
 
 
 @pytest.mark.parametrize("protocol", RULES)
 def test_the_same_as_one_image_at_a_time(tiny, subjects, protocol):
   outcome = attack_all(tiny, subjects, RULES[protocol])
-  ranks, tried = slow_attack(tiny, subjects, RULES[protocol])
+  ranks, tried, maps = slow_attack(tiny, subjects, RULES[protocol])
   assert outcome.rank.tolist() == ranks and outcome.num_tried.tolist() == tried
+  # Rounding may turn the sign of a gradient that is next to nothing.
+  np.testing.assert_allclose(outcome.map, maps, atol=1e-3)
   assert len(set(ranks)) > 1  # else this would show little
 
 

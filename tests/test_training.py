@@ -402,18 +402,19 @@ def test_a_jpeg_network_is_trained_pushed_and_opened_on_its_own_kind_of_images(
 ):
   seen = []
   original = batches.AugmentedEpochs.__init__
-  note = lambda self, split, **fields: (
-    seen.append((split, fields)),
-    original(self, split, **fields),
-  )  # noqa: E731,E501
-  monkeypatch.setattr(batches.AugmentedEpochs, "__init__", lambda *a, **k: note(*a, **k) and None)
+
+  def noted(self, split, **fields):
+    seen.append(split)
+    original(self, split, **fields)
+
+  monkeypatch.setattr(batches.AugmentedEpochs, "__init__", noted)
   config = {**make_config(cache), "variant": "jpeg"}
   loop.train(config, tmp_path / "run")
   opened = runs.open_run(tmp_path / "run")
   assert opened.scheme.quality == 20 and len(opened.scheme.classes) == 1  # Half of three.
   assert opened.dataset.train.scheme is None and opened.seen.train.scheme == opened.scheme
   # The pretraining stands for ImageNet: it sees the images as they are.
-  assert {str(split.scheme) for split, _ in seen} == {"None", str(opened.scheme)}
+  assert {str(split.scheme) for split in seen} == {"None", str(opened.scheme)}
   nearest = opened.provenance["image"]
   latent = opened.model.apply(
     opened.variables, batches.to_float(opened.seen.train.pixels[nearest]), method="latent"

@@ -71,9 +71,11 @@ def update_results(
 ) -> dict:
   """Replaces the given sections, keeps the others, and writes results.json atomically.
 
-  `command` says whose numbers these are: `environment` keeps one entry for each.
+  A section by splits (evaluate, ensemble) keeps the splits that are not given. `command` says whose numbers these are: `environment` keeps one entry for each.
   """
   before = read_results(workdir)
+  for name in {"evaluate", "ensemble"} & sections.keys():
+    sections[name] = {**before.get(name, {}), **sections[name]}
   results = {
     **before,
     "config": config,
