@@ -9,7 +9,7 @@ from typing import Any
 
 from jprotop.evaluation.paper_tables import find, success_rate
 from jprotop.evaluation.verdicts import decide, of_difference, of_metric
-from jprotop.evaluation.wording import format_share
+from jprotop.evaluation.wording import format_mean
 
 _PROTOCOLS = ("paper", "authors")
 _OURS = "; the threshold is ours"
@@ -37,7 +37,7 @@ def claims(results: Mapping[str, Any]) -> list[dict]:
 def _head_on_stomach(results: Mapping[str, Any]) -> list[dict]:
   numbers = find(results, "head_on_stomach", "metrics") or {}
   four = numbers.get("percentile_of_4")
-  note = f"; below 4: {format_share(four)} of them" if four else ""
+  note = f"; share of them below 4: {format_mean(four, digits=3)}" if four else ""
   return [
     *of_difference(
       "Noise that nobody sees moves where a prototype is found, and the prediction stays",

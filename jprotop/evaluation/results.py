@@ -17,8 +17,8 @@ evaluate            {network} of a study, {split} of a run: {clean, altered, alt
 ensemble            {split: {members, clean: S, single: [S]}}
 push *              {num_prototypes, distinct, accuracy_before: S, accuracy_after: S}
 head_on_stomach     {metrics: {moved_to_target, control_moved, moved_and_prediction_kept,
-                    prediction_kept, exceeds_clean_maximum, percentile_of_4: S,
-                    exceeds_clean_maximum_by, similarity_..., percentile_of_attacked: M},
+                    prediction_kept, exceeds_clean_maximum: S, similarity_...,
+                    exceeds_clean_maximum_by, percentile_of_attacked, percentile_of_4: M},
                     by_target, images, request, not_attacked, the budget}
 vanishing_head      {metrics}
 success_rate *      {paper, authors: {num_images, num_not_attackable, num_fewer_than_asked, top_k,
@@ -71,7 +71,8 @@ def update_results(
 ) -> dict:
   """Replaces the given sections, keeps the others, and writes results.json atomically.
 
-  A section by splits (evaluate, ensemble) keeps the splits that are not given. `command` says whose numbers these are: `environment` keeps one entry for each.
+  A section by splits (evaluate, ensemble) keeps the splits that are not given. `command` says
+  whose numbers these are: `environment` keeps one entry for each.
   """
   before = read_results(workdir)
   for name in {"evaluate", "ensemble"} & sections.keys():

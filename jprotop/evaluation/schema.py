@@ -63,11 +63,11 @@ _FIELDS = {
         "moved_and_prediction_kept",
         "prediction_kept",
         "exceeds_clean_maximum",
-        "percentile_of_4?",
       )
     },
     "metrics.exceeds_clean_maximum_by": "a mean",
     "metrics.percentile_of_attacked?": "a mean",
+    "metrics.percentile_of_4?": "a mean",
   },
   "success_rate": {
     **{f"{p}?.{path}": kind for p in ("paper", "authors") for path, kind in _RATE.items()},
