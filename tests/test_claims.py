@@ -58,7 +58,7 @@ def test_evidence_names_counts_intervals_and_thresholds():
   high_similarity = rows["That similarity is high among all similarities"]
   assert high_similarity["threshold"] == 0.95
   assert "the threshold is ours" in high_similarity["evidence"]
-  assert "below 4: 99.9% (9990/10000;" in high_similarity["evidence"]
+  assert "share of them below 4: 0.999 (n = 100; 95% CI" in high_similarity["evidence"]
 
 
 def test_differences_use_the_interval_of_both_sides():
