@@ -144,7 +144,9 @@ def _choose_images(
   size = run.config["training"]["evaluation_batch_size"]
   scores = attack.scores(run.model, run.variables, split, batch_size=size)
   count = run.config["attack"]["num_images"] if num_images is None else num_images
-  indices = attack_cases.draw_correct(scores["logits"], split.label, count, seed=seed)
+  indices = attack_cases.draw_correct(
+    scores["logits"], split.label, count, seed=seed, all_if_fewer=num_images is None
+  )
   return own_images.from_split(split, indices), scores["activations"]
 
 

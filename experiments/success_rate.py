@@ -64,13 +64,13 @@ def measure(
   Raises:
     InputError: more prototypes than there are, no image to attack, or a budget without sense.
   """
-  settings = run.config["success_rate"]
+  settings, all_if_fewer = run.config["success_rate"], num_images is None
   num_images = settings["num_images"] if num_images is None else num_images
   top_k = settings["top_k"] if top_k is None else top_k
   attack_rounds.check_top_k(top_k, len(run.model.prototype_class))
   limits = budget.of(run.config, changes)
   ensure_folder(place / "figures")
-  draw = _drawer(run, num_images, top_k, seed)
+  draw = _drawer(run, num_images, top_k, seed, all_if_fewer=all_if_fewer)
   samples = {"paper": draw(None), "authors": draw(also_correct)}
   found, outcomes = {}, {}
   for name in [protocol] if protocol else RULES:
@@ -96,14 +96,19 @@ def measure(
   return {"success_rate": found}
 
 
-def _drawer(run: Run, num_images: int, top_k: int, seed: int):
+def _drawer(run: Run, num_images: int, top_k: int, seed: int, *, all_if_fewer: bool):
   """A function from `also_correct` to Subjects; one pass over the test set serves all its calls."""
   split, size = run.seen.test, run.config["training"]["evaluation_batch_size"]
   scores = attack.scores(run.model, run.variables, split, batch_size=size)
 
   def draw(also_correct: np.ndarray | None) -> Subjects:
     indices = attack_cases.draw_correct(
-      scores["logits"], split.label, num_images, seed=seed, also_correct=also_correct
+      scores["logits"],
+      split.label,
+      num_images,
+      seed=seed,
+      also_correct=also_correct,
+      all_if_fewer=all_if_fewer,
     )
     return attack_rounds.choose_subjects(
       run.model,

@@ -50,7 +50,9 @@ def measure(
   split, size = run.seen.test, run.config["training"]["evaluation_batch_size"]
   scores = attack.scores(run.model, run.variables, split, batch_size=size)
   count = settings["num_images"] if num_images is None else num_images
-  indices = attack_cases.draw_correct(scores["logits"], split.label, count, seed=seed)
+  indices = attack_cases.draw_correct(
+    scores["logits"], split.label, count, seed=seed, all_if_fewer=num_images is None
+  )
   chosen = own_images.from_split(split, indices)
   prototype = attack_cases.choose_prototypes(
     run.model, scores["logits"][indices], scores["activations"][indices], None

@@ -152,6 +152,9 @@ def test_images_that_are_drawn_are_correct_and_the_seed_says_which():
   # Where there are fewer: all of them.
   assert draw_correct(logits, label, 100, seed=0).tolist() == [i for i in range(40) if i % 4]
   other = np.arange(40) < 6
+  with pytest.raises(InputError, match="only 30 of 40 test images are classified correctly"):
+    draw_correct(logits, label, 31, seed=0, all_if_fewer=False)
+  assert len(draw_correct(logits, label, 30, seed=0, all_if_fewer=False)) == 30
   both = draw_correct(logits, label, 100, seed=0, also_correct=other)
   assert both.tolist() == [1, 2, 3, 5]
   for arguments, message in (
@@ -183,7 +186,7 @@ def read_rows(path):
 
 def test_measure_writes_both_protocols_and_the_ablation(trained, tmp_path, capsys):
   sections = command.measure(
-    trained, tmp_path, num_images=6, top_k=2, ablation=True, num_steps=1,
+    trained, tmp_path, top_k=2, ablation=True, num_steps=1,
     also_correct=np.arange(len(trained.seen.test)) >= 0,
   )  # fmt: skip
   found = sections["success_rate"]
@@ -192,7 +195,7 @@ def test_measure_writes_both_protocols_and_the_ablation(trained, tmp_path, capsy
   for name in RULES:
     numbers = found[name]
     asked = numbers["num_images"] + numbers["num_not_attackable"] + numbers["num_fewer_than_asked"]
-    assert asked == 6
+    assert asked == trained.config["success_rate"]["num_images"]
     assert numbers["rate_at"].keys() == {"1", "2"} and numbers["budget"]["num_steps"] == 1
     rows = read_rows(tmp_path / f"success_rate_{name}.csv")
     successes = [r for r in rows if r["attackable"] == "True" and r["success_at"]]
@@ -225,7 +228,12 @@ def test_measure_takes_one_protocol_and_images_that_another_network_gets_right(t
 
 @pytest.mark.parametrize(
   ("given", "message"),
-  [({"top_k": 7}, "between 1 and 6"), ({"num_images": 0}, "num_images=0"), ({"eps": 2.0}, "eps=2")],
+  [
+    ({"top_k": 7}, "between 1 and 6"),
+    ({"num_images": 0}, "num_images=0"),
+    ({"num_images": 1000}, "num_images=1000, but only"),
+    ({"eps": 2.0}, "eps=2"),
+  ],
 )
 def test_what_makes_no_sense_is_said(trained, tmp_path, given, message):
   with pytest.raises(InputError, match=message):

@@ -123,15 +123,17 @@ def draw_correct(
   *,
   seed: int,
   also_correct: np.ndarray | None = None,
+  all_if_fewer: bool = True,
 ) -> np.ndarray:
-  """Indices of `count` correctly classified images, drawn from a seed, in order; all if fewer.
+  """Indices of `count` correctly classified images, drawn from a seed, in order.
 
   Args:
     logits: [N, C] of the clean images; label: int [N].
     also_correct: boolean [N], whether another network is right too; only such images are drawn.
+    all_if_fewer: where there are not so many, take them all, which is no error.
 
   Raises:
-    InputError: count is not positive, or no image is classified correctly.
+    InputError: count is not positive, or there are too few correctly classified images, or none.
   """
   if count < 1:
     raise InputError(f"num_images={count} must be at least 1")
@@ -147,6 +149,11 @@ def draw_correct(
     correct &= also_correct
   if not correct.any():
     raise InputError("no test image is classified correctly by both networks; train them longer")
+  if count > correct.sum() and not all_if_fewer:
+    raise InputError(
+      f"num_images={count}, but only {correct.sum()} of {len(label)} test images are classified "
+      "correctly; ask for no more than these"
+    )
   return np.sort(np.random.default_rng(seed).permutation(np.flatnonzero(correct))[:count])
 
 

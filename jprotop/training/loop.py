@@ -134,8 +134,8 @@ class Trainer:
     if self.opt_state is None:
       self.opt_state = optimizer.init({group: self.params[group] for group in phase.trained})
     step = self._step(phase)
-    plain = phase.name == "pretrain" and self.config["variant"] != "standard"
-    epochs = self._epochs(self.dataset.train) if plain else self.epochs
+    # The coin of App. F.2 is tossed in the phases of the paper, not in what comes before them.
+    epochs = self._epochs(self.seen.train) if phase.name == "pretrain" else self.epochs
     for epoch in range(self.position.epoch, phase.epochs):
       bar.set_description(f"{phase.name} {epoch + 1}/{phase.epochs}")
       row = self._train_epoch(step, phase, epoch, epochs, bar)
@@ -209,11 +209,9 @@ class Trainer:
 
   def _validate(self, phase: phases_lib.Phase) -> None:
     """Validation accuracy; in the last-layer phase the best epoch's weights are kept aside."""
-    if not len(self.dataset.validation):
+    if not len(self.seen.validation):
       return
-    pretraining = phase.name == "pretrain"
-    split = (self.dataset if pretraining else self.seen).validation
-    result = self._accuracy(split, classifier=pretraining)
+    result = self._accuracy(self.seen.validation, classifier=phase.name == "pretrain")
     self._record(phase=phase.name, split="validation", **result)
     if phase.name == "last_layer" and result["accuracy"] > self.position.best_accuracy:
       self.position.best_accuracy = result["accuracy"]

@@ -1,6 +1,9 @@
-"""The backbone as the pretraining leaves it: made once, and a start for all networks of a study.
+"""The backbone as the pretraining leaves it: made once, a start for several networks of a study.
 
-As ImageNet weights would, it depends on no variant: pretraining sees the images as they are.
+Pretraining stands in for ImageNet weights, so what App. F does to the training (random compression,
+FGSM) begins after it. The images of the JPEG experiment are another matter: they are what the
+network is given to learn from, and a backbone that had learnt the same classes from clean ones
+would be immune to the artefacts. So the JPEG-altered network has a pretraining of its own.
 """
 
 import hashlib
@@ -25,6 +28,7 @@ def fingerprint(config: dict, data_identity: str) -> str:
     "model": {key: config["model"][key] for key in ("backbone", "dtype")},
     "training": {key: training[key] for key in ("pretrain", "batch_size", "weight_decay")},
     "run": {key: config[key] for key in ("seed", "protocol")},
+    "altered": config["jpeg"] if config["variant"] == "jpeg" else None,
   }
   return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()[:16]
 
