@@ -1,5 +1,9 @@
 """Two devices give what one would: padding, sharding, and maps over examples."""
 
+import os
+import subprocess
+import sys
+
 import jax
 import numpy as np
 import pytest
@@ -127,3 +131,31 @@ def test_random_keys_belong_to_an_index_not_to_a_place():
   assert not np.array_equal(parallel.key_array(1, np.array([5])), keys[:1])
   expected = jax.random.key_data(jax.random.fold_in(jax.random.key(0), 2))
   np.testing.assert_array_equal(keys[1], expected)
+
+
+# --- The cores of a CPU as devices.
+
+
+def devices_for(batch_size, **environment):
+  program = (
+    "from jprotop import parallel\n"
+    f"parallel.use_cpu_cores({batch_size})\n"
+    "print(parallel.num_devices())"
+  )
+  known = {k: v for k, v in os.environ.items() if k not in ("XLA_FLAGS", "JAX_NUM_CPU_DEVICES")}
+  done = subprocess.run(
+    [sys.executable, "-c", program], env={**known, **environment}, capture_output=True, text=True
+  )
+  assert done.returncode == 0, done.stderr
+  return int(done.stdout)
+
+
+def test_cores_become_devices_that_divide_the_batch_and_have_enough_to_do():
+  cores = len(os.sched_getaffinity(0))
+  assert devices_for(240) == max(n for n in range(1, cores + 1) if 240 % n == 0 and n <= 30)
+  assert devices_for(15) == 1  # Two devices do not divide it, three would have five each.
+
+
+def test_whoever_chooses_the_devices_has_them():
+  assert devices_for(240, JAX_NUM_CPU_DEVICES="3") == 3
+  assert devices_for(240, XLA_FLAGS="--xla_force_host_platform_device_count=5") == 5
