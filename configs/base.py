@@ -68,14 +68,11 @@ def get_config(variant: str = "standard") -> ConfigDict:
     {"epochs": 20, "learning_rate": ConfigDict({"last_layer": 1e-4})}
   )
 
-  if variant == "adversarial":
-    training.last_layer.epochs = 1
-
   # The JPEG experiment's alteration: which classes (half of them drawn from the seed, odd labels,
   # or labels such as "0,3,5"; default: half in `paper`, odd in `authors`), and the remedy's coin.
   config.jpeg = ConfigDict({"quality": 20, "classes": "default", "seed": 0, "probability": 0.5})
-  # Fast FGSM, in units of [0, 1].
-  config.adversarial = ConfigDict({"eps": 8 / 255, "step_size": 10 / 255})
+  # Fast FGSM, in units of [0, 1]; and how long the adversarial network's last layer is tuned.
+  config.adversarial = ConfigDict({"eps": 8 / 255, "step_size": 10 / 255, "last_layer_epochs": 1})
 
   # What is measured later, and how; none of this changes a training.
   config.attack = ConfigDict()

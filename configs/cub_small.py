@@ -27,6 +27,7 @@ def get_config(variant="standard"):
   training.joint.learning_rate.update({"features": 3e-4, "prototypes": 1e-2})
   training.joint.decay_every = 6
   training.last_layer.epochs = 3
+  config.adversarial.last_layer_epochs = 3
   training.last_layer.learning_rate.last_layer = 1e-3
   config.attack.num_images = 60
   return config

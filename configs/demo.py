@@ -22,6 +22,7 @@ def get_config(variant="standard"):
     config.training.joint.epochs = 5
     config.training.joint.learning_rate.prototypes = 1e-2
     config.training.last_layer.epochs = 3
+    config.adversarial.last_layer_epochs = 3
     config.training.last_layer.learning_rate.last_layer = 1e-3
     config.attack.num_images = 40
     config.success_rate.num_images = 60

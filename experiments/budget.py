@@ -14,6 +14,8 @@ class Fraction(flags.ArgumentParser):
 
   def parse(self, argument) -> float:
     numerator, _, denominator = str(argument).partition("/")
+    if denominator and float(denominator) == 0:
+      raise ValueError("its denominator is 0")
     return float(numerator) / float(denominator or 1)
 
 

@@ -15,14 +15,18 @@ from ml_collections import config_flags
 from configs import base
 from jprotop import parallel
 from jprotop.errors import InputError
+from jprotop.training.checkpoints import read_config
 
 # Measuring rounds its batches up to the devices, so any number of them will do.
 _MEASURING_BATCH = 240
 WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run.")
 
 
-def run(main: Callable[[], None]) -> None:
-  """Runs a command; what the user can mend is said in one message, with exit status 1."""
+def run(main: Callable[[], None], *, trains: bool = False) -> None:
+  """Runs a command; what the user can mend is said in one message, with exit status 1.
+
+  `trains`: whether it trains the run in --workdir further, whose batch the devices must divide.
+  """
 
   def guarded(argv):
     # Orbax and TFDS tell every step through absl; our own messages go through `jprotop`.
@@ -31,7 +35,7 @@ def run(main: Callable[[], None]) -> None:
     logging.getLogger("jprotop").setLevel(logging.INFO)
     logging.getLogger("jprotop").propagate = False
     try:
-      parallel.use_cpu_cores(_batch_size())
+      parallel.use_cpu_cores(_batch_size(trains))
       if len(argv) > 1:
         raise InputError(f"unexpected argument {argv[1]!r}; every option is written --name=value")
       main()
@@ -48,12 +52,16 @@ def run(main: Callable[[], None]) -> None:
   app.run(guarded, flags_parser=_parse_flags)
 
 
-def _batch_size() -> int:
+def _batch_size(trains: bool) -> int:
   """Of the training, where there is one; `authors` keeps to one device, and its batch norm too."""
-  if "config" not in flags.FLAGS or flags.FLAGS.config is None:
+  settings = None
+  if "config" in flags.FLAGS and flags.FLAGS.config is not None:
+    settings = config()
+  elif trains and WORKDIR.value:
+    settings = read_config(pathlib.Path(WORKDIR.value))
+  if settings is None:
     return _MEASURING_BATCH
-  authors = flags.FLAGS.config.protocol == "authors"
-  return 1 if authors else flags.FLAGS.config.training.batch_size
+  return 1 if settings["protocol"] == "authors" else settings["training"]["batch_size"]
 
 
 def define_config() -> None:
@@ -74,6 +82,12 @@ def workdir(*, must_exist: bool = False) -> pathlib.Path:
   if not WORKDIR.value:
     raise InputError("--workdir is missing; name the folder of the run, as in --workdir=runs/demo")
   path = pathlib.Path(WORKDIR.value)
+  networks = sorted(p.parent.name for p in path.glob("*/config.json"))
+  if must_exist and not (path / "config.json").exists() and networks:
+    raise InputError(
+      f"--workdir={path} holds a study; name one of its networks, as in "
+      f"--workdir={path / networks[-1]} ({', '.join(networks)})"
+    )
   if must_exist and not (path / "config.json").exists():
     raise InputError(
       f"--workdir={path} holds no run; train one with python -m experiments.train "

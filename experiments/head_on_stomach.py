@@ -1,9 +1,8 @@
 """Head on Stomach (Section 3): noise that moves where a prototype is found.
 
-  python -m experiments.head_on_stomach --workdir=runs/demo
-  python -m experiments.head_on_stomach --workdir=runs/demo --out=runs/tail --images=3,17 \
-    --target_part=tail
-  python -m experiments.head_on_stomach --workdir=runs/demo --out=runs/mine --images=bird.jpg \
+  python -m experiments.head_on_stomach --workdir=runs/demo/standard
+  python -m experiments.head_on_stomach --workdir=RUN --out=OUT --images=3,17 --target_part=tail
+  python -m experiments.head_on_stomach --workdir=RUN --out=OUT --images=bird.jpg \
     --target_cells=1,1:2,2 --eps=4/255
 
 Without --images it attacks test images that the network classifies correctly, drawn from --seed.

@@ -34,7 +34,17 @@ def reproduce(
   paper = study.Study(config, workdir, given)
   ensure_folder(workdir)
   stages = [s for s in study.STAGES if not only or set(only) & set(s.parts)]
-  study.run_stages(paper, stages)
+  try:
+    study.run_stages(paper, stages)
+  except InputError:
+    write_results(paper)  # What was found before must not be lost.
+    raise
+  return write_results(paper)
+
+
+def write_results(paper: study.Study) -> dict:
+  """results.json, tables and report of all that a study has found so far; returns the results."""
+  workdir = paper.workdir
   found = {
     "config": paper.config,
     "environment": results.environment(),
@@ -57,6 +67,8 @@ def write_tables(workdir: pathlib.Path, found: dict) -> None:
   ensure_folder(workdir / "tables")
   for name, title, columns in paper_tables.TABLES:
     if not found.get(name):
+      for old in (workdir / "tables").glob(f"{name}.*"):
+        old.unlink()  # of numbers that are no longer true
       continue
     columns = tables.used_columns(found[name], columns)
     text = tables.markdown_table(found[name], columns)
@@ -72,6 +84,10 @@ def write_tables(workdir: pathlib.Path, found: dict) -> None:
 
 def collect_runs(folders: list[str], workdir: pathlib.Path) -> None:
   """Merges the results of several studies into one set of tables."""
+  if workdir.resolve() in [pathlib.Path(folder).resolve() for folder in folders]:
+    raise InputError(
+      f"--workdir={workdir} is one of the studies to collect; name another folder for the tables"
+    )
   found = [(folder, results.read_results(folder)) for folder in folders]
   missing = [folder for folder, numbers in found if not numbers]
   if missing:

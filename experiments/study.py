@@ -28,6 +28,7 @@ from jprotop.errors import InputError
 from jprotop.evaluation import accuracy, results
 from jprotop.files import ensure_folder, write_json
 from jprotop.training import loop, runs
+from jprotop.training.checkpoints import differences, read_config, trained_part
 from jprotop.training.runs import Run
 
 # What later commands read of a config; a run that was trained elsewhere is measured by the study's.
@@ -50,6 +51,7 @@ class Study:
     # A choice of classes that makes no experiment is an error now, not after the first training.
     runs.jpeg_scheme(self.config, len(self.dataset.class_names))
     self._open: dict[str, Run] = {}
+    self._correct: dict[str, np.ndarray] = {}
 
   def place(self, network: str) -> pathlib.Path:
     return self.workdir / network
@@ -79,25 +81,41 @@ class Study:
 
   def _given(self, name: str) -> Run:
     """A run from elsewhere, if it is what it is taken for."""
-    run = runs.open_run(self.given[name], self.dataset)
-    if run.config["variant"] != name:
+    workdir = self.given[name]
+    config = read_config(workdir)
+    if config["variant"] != name:
       raise InputError(
-        f"--{name}={run.workdir} holds a network of variant {run.config['variant']}; give one that "
-        f"was trained with --config=FILE:{name}"
+        f"--{name}={workdir} holds a network of variant {config['variant']}; give one that was "
+        f"trained with --config=FILE:{name}"
       )
-    if name.startswith("jpeg") and run.config["jpeg"] != self.config["jpeg"]:
+    if changes := differences(_must_agree(config), _must_agree({**self.config, "variant": name})):
       raise InputError(
-        f"--{name}={run.workdir} was trained with jpeg settings {run.config['jpeg']}, but the "
-        f"study has {self.config['jpeg']}; make them equal with --config.jpeg.KEY=VALUE"
+        f"--{name}={workdir} does not belong to this study; make these equal with "
+        "--config.KEY=VALUE, or leave it out\n  " + "\n  ".join(changes)
+      )
+    run = runs.open_run(workdir, self.dataset)
+    if not run.info["finished"]:
+      raise InputError(
+        f"--{name}={workdir} has not finished its training; give the command that trains it again"
       )
     return run
 
   def correct(self, name: str) -> np.ndarray:
     """Which clean test images a network classifies correctly, boolean [N]."""
-    run = self.network(name)
-    size = run.config["training"]["evaluation_batch_size"]
-    scores = accuracy.predict(run.model, run.variables, run.dataset.test, batch_size=size)
-    return scores.argmax(axis=1) == run.dataset.test.label
+    if name not in self._correct:
+      run, test = self.network(name), self.dataset.test
+      size = run.config["training"]["evaluation_batch_size"]
+      scores = accuracy.predict(run.model, run.variables, test, batch_size=size)
+      self._correct[name] = scores.argmax(axis=1) == test.label
+    return self._correct[name]
+
+
+def _must_agree(config: dict) -> dict:
+  """What the networks of one study have in common, however each of them was trained."""
+  what = trained_part(config)
+  data = {key: what["data"][key] for key in ("image_size", "validation_share", "toy")}
+  alike = {key: what[key] for key in ("model", "seed", "protocol", "jpeg") if key in what}
+  return {**alike, "data": data}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -125,16 +143,23 @@ def _plain(module) -> Callable[[Study, Run, pathlib.Path], dict]:
   return lambda study, run, place: module.measure(run, place)
 
 
+def _drawn(module) -> Callable[[Study, Run, pathlib.Path], dict]:
+  """For what draws images or noise: a study of another seed draws others."""
+  return lambda study, run, place: module.measure(run, place, seed=study.config["seed"])
+
+
 def _success_rate(study: Study, run: Run, place: pathlib.Path) -> dict:
   # `authors` takes images that both networks of Table 3 classify correctly.
   both = study.correct("standard") & study.correct("adversarial")
-  ablation = run.config["variant"] in study.config["success_rate"]["ablate"].split(",")
-  return success_rate.measure(run, place, also_correct=both, ablation=ablation)
+  ablated = study.config["success_rate"]["ablate"].split(",")
+  ablation = run.config["variant"] in [name.strip() for name in ablated]
+  seed = study.config["seed"]
+  return success_rate.measure(run, place, also_correct=both, ablation=ablation, seed=seed)
 
 
-def _explain(_: Study, run: Run, place: pathlib.Path) -> dict:
+def _explain(study: Study, run: Run, place: pathlib.Path) -> dict:
   # All prototypes are counted, but a page for each of 200 classes would take ten minutes to draw.
-  return explain.measure(run, place, num_images=2, num_pages=2)
+  return explain.measure(run, place, num_images=2, num_pages=2, seed=study.config["seed"])
 
 
 def _jpeg(study: Study, run: Run, place: pathlib.Path) -> dict:
@@ -142,7 +167,7 @@ def _jpeg(study: Study, run: Run, place: pathlib.Path) -> dict:
   shown = None
   if run.config["variant"] != "jpeg":
     shown = sections_of(study, stage_of("jpeg", "jpeg"))["jpeg_drift"]["shown"]
-  return jpeg.measure(run, place, images=shown)
+  return jpeg.measure(run, place, images=shown, seed=study.config["seed"])
 
 
 _ACCURACIES = ("robust", "jpeg")
@@ -154,8 +179,8 @@ _TABLE_3 = ("table3", "success_rate")
 STAGES = (
   Stage("report", "standard", _plain(report), ("training",)),
   Stage("evaluate", "standard", _plain(evaluate), ("table1", "table3"), _ACCURACIES),
-  Stage("head_on_stomach", "standard", _plain(head_on_stomach), ("head_on_stomach",), ("attack",)),
-  Stage("vanishing_head", "standard", _plain(vanishing_head), ("vanishing_head",), ("attack",)),
+  Stage("head_on_stomach", "standard", _drawn(head_on_stomach), ("head_on_stomach",), ("attack",)),
+  Stage("vanishing_head", "standard", _drawn(vanishing_head), ("vanishing_head",), ("attack",)),
   Stage("explain", "standard", _explain, ("explain",)),
   Stage("report", "jpeg", _plain(report), ("training",)),
   Stage("evaluate", "jpeg", _plain(evaluate), ("table2",), _ACCURACIES),

@@ -71,7 +71,8 @@ def measure(
   limits = budget.of(run.config, changes)
   ensure_folder(place / "figures")
   draw = _drawer(run, num_images, top_k, seed, all_if_fewer=all_if_fewer)
-  samples = {"paper": draw(None), "authors": draw(also_correct)}
+  wanted = list(RULES) if ablation or not protocol else [protocol]
+  samples = {name: draw(also_correct if name == "authors" else None) for name in wanted}
   found, outcomes = {}, {}
   for name in [protocol] if protocol else RULES:
     subjects = samples[name]

@@ -46,7 +46,7 @@ def rates(successes, control=2):
   }
 
 
-def drift(drop, overlap=0.3, kept=5):
+def drift(drop, overlap=0.3, kept=5, top_kept=30):
   """The numbers of one network and one selection of the JPEG experiment."""
   means = {
     "similarity_compressed": 4.6,
@@ -61,23 +61,20 @@ def drift(drop, overlap=0.3, kept=5):
     "num_images": 100,
     **{name: mean(value) for name, value in means.items()},
     "top_k_order_kept": share(kept, 100),
-    "top_prototype_kept": share(30, 100),
+    "top_prototype_kept": share(top_kept, 100),
     "cell_moved": share(50, 100),
   }
 
 
-def jpeg_drift(drop, control=0.1):
+def jpeg_drift(drop, top_kept=30):
   """The `jpeg_drift` section of one network."""
-  names = ("paper", "compressed_classes", "all")
+  names = ("paper", "compressed_classes", "uncompressed_classes", "all")
   return {
     "quality": 20,
     "classes": ["001.Black_footed_Albatross"],
     "top_k": 5,
     "num_prototypes": 2000,
-    "selections": {
-      **{name: drift(drop) for name in names},
-      "uncompressed_classes": drift(control),
-    },
+    "selections": {name: drift(drop, top_kept=top_kept) for name in names},
   }
 
 

@@ -10,7 +10,7 @@ from jprotop.attacks import pgd
 from jprotop.data.own_images import Images
 from jprotop.data.parts import PARTS
 from jprotop.errors import InputError
-from jprotop.evaluation import attack_rounds
+from jprotop.evaluation import attack_rounds, success_rate
 from jprotop.evaluation.attack import Budget, Seen, find
 from jprotop.evaluation.attack_cases import RULES, Rules, source_cells
 from jprotop.evaluation.attack_rounds import Subjects, attack_in_turn
@@ -176,6 +176,34 @@ def test_authors_drop_the_image_where_s_covers_the_grid():
   # Image 1 is met only after a failure, image 2 succeeds before.
   assert outcome.attackable.tolist() == [False, False, True, True]
   assert outcome.rank.tolist() == [-1, -1, 0, 1]
+
+
+@pytest.mark.parametrize("rules", [PAPER, AUTHORS, Rules(drop_covered=True)], ids=str)
+def test_the_rate_at_k_is_that_of_a_run_with_k_prototypes(rules):
+  rng = np.random.default_rng(0)
+  corners = np.stack([hot(0, 0), hot(3, 3)])
+  covered = rng.random((60, 5, 1, 1)) < 0.3
+  maps = np.where(covered, COVERING, hot(0, 0))
+  after = corners[(rng.random((60, 5)) < 0.2).astype(int)]
+  # On the attacked image before, some prototypes cover the grid too, and some lie elsewhere.
+  chained = np.stack([hot(0, 0), hot(3, 3), COVERING])[rng.integers(0, 3, (60, 5))]
+
+  def rates(top_k):
+    network = Network(after)
+    find = lambda _, prototype: chained[prototype // 10, prototype % 10]  # noqa: E731
+    outcome = attack_in_turn(made_subjects(maps[:, :top_k]), rules, network.attack, find)
+    return success_rate.rates(outcome, top_k), outcome.attackable
+
+  all_rates, attackable = rates(5)
+  totals = set()
+  for k in range(1, 6):
+    fewer, _ = rates(k)
+    assert all_rates[str(k)] == fewer[str(k)]
+    totals.add(fewer[str(k)]["total"])
+  assert all_rates["5"]["total"] == attackable.sum()
+  assert len(totals) > 2  # who can be attacked depends on k
+  # By `paper` later prototypes make images attackable, by `authors` they drop some.
+  assert (all_rates["1"]["total"] < all_rates["5"]["total"]) == (not rules.drop_covered)
 
 
 def test_nothing_is_left_to_attack():

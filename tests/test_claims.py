@@ -5,7 +5,9 @@ import study_results
 from study_results import accuracies, mean, rates, share
 
 from jprotop import metrics
+from jprotop.errors import InputError
 from jprotop.evaluation import claims, verdicts
+from jprotop.evaluation.schema import check_schema
 
 
 @pytest.mark.parametrize(
@@ -35,6 +37,14 @@ def test_decide_refuses_other_directions():
     verdicts.decide([0, 1], 0.5, "over")
 
 
+OURS = [
+  "They drop more than in the network that never saw artefacts (control)",
+  "It raises accuracy under attack",
+  "JPEG augmentation closes most of the gap in accuracy",
+  "JPEG augmentation takes away most of the drop in similarity",
+]
+
+
 def by_claim(results):
   return {row["claim"]: row for row in claims.claims(results)}
 
@@ -43,6 +53,7 @@ def test_all_claims_of_the_paper_hold_where_the_numbers_are_the_papers():
   rows = claims.claims(study_results.study())
   assert len({row["claim"] for row in rows}) == len(rows) == 17
   assert [row["claim"] for row in rows if row["holds"] is not True] == []
+  assert [row["claim"] for row in rows if row["ours"]] == OURS
   order = ["Section 3", "Section 4", "App. D.2", "App. E", "App. F.1", "App. F.2"]
   assert list(dict.fromkeys(row["section"] for row in rows)) == order
 
@@ -59,6 +70,12 @@ def test_evidence_names_counts_intervals_and_thresholds():
   assert high_similarity["threshold"] == 0.95
   assert "the threshold is ours" in high_similarity["evidence"]
   assert "share of them below 4: 0.999 (n = 100; 95% CI" in high_similarity["evidence"]
+  drop = rows["Similarities drop when the compression artefacts are removed"]["evidence"]
+  assert "similarity_drop_reverse, clean minus compressed: 2.500 (n = 100; 95% CI" in drop
+  assert "tends to make both drops positive" in drop
+  unresolved = rows["It does not resolve the problem completely"]
+  assert (unresolved["quantity"], unresolved["threshold"]) == (0.3, 0.95)
+  assert "compressed minus clean: 0.400 (n = 100; 95% CI" in unresolved["evidence"]
 
 
 def test_differences_use_the_interval_of_both_sides():
@@ -90,8 +107,24 @@ def test_differences_use_the_interval_of_both_sides():
       "undecided",
     ),
     (
-      {"jpeg_drift": {"jpeg": study_results.jpeg_drift(0.2, control=0.6)}},
-      "They drop more than where artefacts meant nothing in training (control)",
+      {
+        "jpeg_drift": {
+          "jpeg": study_results.jpeg_drift(0.2),
+          "standard": study_results.jpeg_drift(0.6),
+        }
+      },
+      "They drop more than in the network that never saw artefacts (control)",
+      False,
+    ),
+    # However much similarity drops: the same prototypes stay on top.
+    (
+      {"jpeg_drift": {"jpeg_augmented": study_results.jpeg_drift(1.5, top_kept=99)}},
+      "It does not resolve the problem completely",
+      "undecided",
+    ),
+    (
+      {"jpeg_drift": {"jpeg_augmented": study_results.jpeg_drift(0.4, top_kept=100)}},
+      "It does not resolve the problem completely",
       False,
     ),
     (
@@ -117,6 +150,53 @@ def test_claims_that_do_not_hold(change, claim, wanted):
   assert rows[claim]["holds"] == wanted
 
 
+@pytest.mark.parametrize(
+  ("left", "wanted", "direction"),
+  [
+    (0.4, True, "below"),
+    (-0.4, True, "below"),
+    (0.9, False, "below"),
+    (0.5, "undecided", "below"),
+    (-0.5, "undecided", "above"),
+    (-0.9, False, "above"),
+    (-3.0, False, "above"),
+  ],
+)
+def test_a_gap_that_opens_on_the_other_side_is_not_closed(left, wanted, direction):
+  drifts = {"jpeg": study_results.jpeg_drift(1.0), "jpeg_augmented": study_results.jpeg_drift(left)}
+  row = by_claim({"jpeg_drift": drifts})[
+    "JPEG augmentation takes away most of the drop in similarity"
+  ]
+  assert (row["holds"], row["direction"]) == (wanted, direction)
+  # What the row shows is what decided it.
+  sign = 1 if direction == "above" else -1
+  assert row["quantity"] == pytest.approx(left + sign * 0.5)
+  assert row["holds"] == verdicts.decide(row["interval"], row["threshold"], direction)
+  assert f"the first {'plus' if sign > 0 else 'minus'} 0.5 x the second" in row["evidence"]
+  check_schema({"claims": [row]})
+
+
+def test_the_control_of_the_drop_is_the_standard_network_on_the_same_images():
+  results = study_results.study()
+  drifts = results["jpeg_drift"]
+  drifts["jpeg"]["selections"]["compressed_classes"] = study_results.drift(1.5)
+  drifts["standard"]["selections"]["compressed_classes"] = study_results.drift(0.25)
+  assert by_claim(results)[OURS[0]]["quantity"] == pytest.approx(1.25)
+  del drifts["standard"]
+  assert OURS[0] not in by_claim(results)
+
+
+@pytest.mark.parametrize("ours", [None, "no", 1])
+def test_whether_a_claim_is_ours_is_a_bool(ours):
+  (row, *_) = claims.claims(study_results.study())
+  check_schema({"claims": [row]})
+  with pytest.raises(InputError, match=f"claims.0 has ours {ours!r}, which is not true or false"):
+    check_schema({"claims": [{**row, "ours": ours}]})
+  del row["ours"]
+  with pytest.raises(InputError, match=r"claims\.0 has no ours"):
+    check_schema({"claims": [row]})
+
+
 def test_a_claim_without_its_section_is_left_out():
   results = study_results.study()
   del results["evaluate"]["adversarial"], results["success_rate"], results["jpeg_drift"]
@@ -125,14 +205,13 @@ def test_a_claim_without_its_section_is_left_out():
 
 
 def test_numbers_of_no_image_decide_nothing():
-  empty = {name: study_results.jpeg_drift(1.0) for name in ("jpeg", "jpeg_augmented")}
+  names = ("jpeg", "standard", "jpeg_augmented")
+  empty = {name: study_results.jpeg_drift(1.0) for name in names}
   for numbers in empty.values():
-    numbers["selections"]["paper"] = {
-      "num_images": 0,
-      "similarity_drop": metrics.mean([]),
-      "top_k_overlap": metrics.mean([]),
-      "top_k_order_kept": metrics.share([]),
-    }
+    for selection in numbers["selections"].values():
+      for name, metric in selection.items():
+        if name != "num_images":
+          selection[name] = metrics.share([]) if "count" in metric else metrics.mean([])
   rows = claims.claims({"jpeg_drift": empty})
   assert len(rows) == 6
   assert {row["holds"] for row in rows} == {"undecided"}

@@ -95,11 +95,12 @@ def test_what_does_not_belong_together_is_refused(other, words):
   assert "runs/b" in str(error.value)
 
 
-def test_seeds_may_hold_out_other_images_and_lie_elsewhere():
+def test_seeds_may_hold_out_other_images_compress_other_classes_and_lie_elsewhere():
   one, other = study(seed=0), study(seed=1)
   assert one["data"] != other["data"]
   assert one["config"]["data"]["dir"] != other["config"]["data"]["dir"]
   other["config"]["attack"]["batch_size"] = 99
+  one["config"]["jpeg"], other["config"]["jpeg"] = ({"quality": 20, "seed": n} for n in (0, 1))
   assert len(collect.collect([("a", one), ("b", other)])["table1"]) == 1
 
 

@@ -147,8 +147,9 @@ def test_what_cannot_be_attacked_is_said(fast, tmp_path, given, message):
 def test_an_eps_may_be_written_as_a_fraction():
   parse = budget.Fraction().parse
   assert parse("8/255") == 8 / 255 and parse("0.5") == 0.5
-  with pytest.raises(ValueError):
-    parse("8/255/2")
+  for text in ("8/255/2", "8/0"):
+    with pytest.raises(ValueError):
+      parse(text)
 
 
 @pytest.mark.parametrize("text", ["1,1", "1,1:2", "a,b:c,d", "1,1:2,2:3,3"])

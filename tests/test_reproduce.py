@@ -9,7 +9,7 @@ import pytest
 from commands import command
 
 from configs import tiny
-from experiments import reproduce
+from experiments import reproduce, vanishing_head
 from experiments.study import STAGES
 from jprotop.errors import InputError
 from jprotop.evaluation import schema
@@ -115,11 +115,52 @@ def test_a_run_of_the_wrong_kind_is_refused(finished, tmp_path):
   with pytest.raises(InputError, match="network of variant standard"):
     reproduce.reproduce(config(), tmp_path, {"jpeg": finished / "standard"}, ["table2"])
   other = config(**{"jpeg.quality": 50})
-  with pytest.raises(InputError, match="jpeg settings"):
+  with pytest.raises(InputError, match=r"jpeg\.quality: there 20, given 50"):
     reproduce.reproduce(other, tmp_path, {"jpeg": finished / "jpeg"}, ["table2"])
+  other = config(**{"model.prototypes_per_class": 3})
+  with pytest.raises(InputError, match=r"model\.prototypes_per_class: there 2, given 3"):
+    reproduce.reproduce(other, tmp_path, {"standard": finished / "standard"}, ["table1"])
+
+
+def test_a_run_that_is_not_finished_is_refused(copy, tmp_path, monkeypatch):
+  original = runs.load
+
+  def stopped(workdir):
+    model, variables, info = original(workdir)
+    return model, variables, {**info, "finished": False}
+
+  monkeypatch.setattr(runs, "load", stopped)
+  with pytest.raises(InputError, match="has not finished its training"):
+    reproduce.reproduce(config(), tmp_path, {"standard": copy / "standard"}, ["table1"])
+
+
+def test_what_was_found_before_an_error_is_written(copy, monkeypatch):
+  (copy / "results.json").unlink()
+  (copy / "standard/stages/vanishing_head.json").unlink()
+
+  def broken(*_, **__):
+    raise InputError("no image to be had")
+
+  monkeypatch.setattr(vanishing_head, "measure", broken)
+  with pytest.raises(InputError, match="no image to be had"):
+    reproduce.reproduce(config(), copy, {}, [])
+  found = json.loads((copy / "results.json").read_text())
+  assert found["table3"] and "vanishing_head" not in found
+
+
+def test_tables_and_pictures_of_other_settings_are_not_shown(copy):
+  reproduce.reproduce(config(**{"attack.eps": 0.01}), copy, {}, ["table1"])
+  assert (copy / "tables/table3.csv").exists()  # Its accuracies are still true.
+  found = json.loads((copy / "results.json").read_text())
+  assert "head_on_stomach" not in found and "success_rate" not in found
+  page = (copy / "report.html").read_text()
+  assert "standard network: head on stomach" not in page and "success at k" not in page
+  assert "JPEG-altered network: jpeg example" in page
 
 
 def test_studies_are_collected(finished, tmp_path):
+  with pytest.raises(InputError, match="is one of the studies to collect"):
+    reproduce.collect_runs([str(finished)], finished)
   with pytest.raises(InputError, match=r"no results\.json"):
     reproduce.collect_runs([str(tmp_path)], tmp_path)
   reproduce.collect_runs([str(finished)], tmp_path / "tables")
@@ -135,6 +176,7 @@ def test_studies_are_collected(finished, tmp_path):
     (["--config.jpeg.classes=0,1,2"], "chooses 3 of 3"),
     (["--config.jpeg.classes=7"], "label 7 does not exist"),
     (["--config.success_rate.top_k=0"], "top_k=0 must be at least 1"),
+    (["--config.success_rate.ablate=standrd"], "'standrd' is not known"),
   ],
 )
 def test_bad_input_gets_one_message_before_anything_is_trained(study, tmp_path, arguments, message):

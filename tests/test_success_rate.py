@@ -1,6 +1,7 @@
 """The success rate's numbers, and the command that measures it."""
 
 import csv
+import dataclasses
 import json
 
 import numpy as np
@@ -31,6 +32,11 @@ UNKNOWN = np.zeros_like(BIRD)
 BIRDS = np.stack([BIRD] * 5)
 
 
+def always(attackable):
+  """The same images are attackable with one, two and three prototypes."""
+  return np.repeat(np.array(attackable)[:, None], 3, axis=1)
+
+
 def made(points=BIRDS):
   """Five images: successes at rank 0, 1 and 2 (class lost in the second), a failure, and one that
   was left out although an attack on it had succeeded."""
@@ -43,7 +49,7 @@ def made(points=BIRDS):
     maps=np.stack([np.stack([hot(0, 0), hot(3, 3), hot(0, 3)])] * 5),
   )
   outcome = Outcome(
-    attackable=np.array([True, True, True, True, False]),
+    attackable_within=always([True, True, True, True, False]),
     num_tried=np.array([1, 2, 3, 3, 1]),
     rank=np.array([0, 1, 2, -1, 0]),
     map=np.stack([hot(3, 3), hot(3, 0), hot(0, 0), 0 * hot(0, 0), hot(3, 3)]),
@@ -58,7 +64,7 @@ def counted(share):
 
 def test_rates_count_attackable_images_within_the_first_k():
   subjects, outcome = made()
-  nobody = Outcome(np.array([True] * 4 + [False]), *([np.full(5, -1)] * 2), outcome.map, None)
+  nobody = Outcome(always([True] * 4 + [False]), *([np.full(5, -1)] * 2), outcome.map, None)
   found = success_rate.summarise(subjects, outcome, nobody)
   assert (found["num_images"], found["num_not_attackable"], found["top_k"]) == (4, 1, 3)
   assert {k: counted(s) for k, s in found["rate_at"].items()} == {
@@ -72,7 +78,7 @@ def test_rates_count_attackable_images_within_the_first_k():
 def test_the_control_is_counted_over_its_own_images():
   subjects, outcome = made()
   few = Outcome(
-    np.array([True, True, False, False, False]), outcome.num_tried, np.array([1, -1, 0, -1, -1]),
+    always([True, True, False, False, False]), outcome.num_tried, np.array([1, -1, 0, -1, -1]),
     outcome.map, outcome.prediction,
   )  # fmt: skip
   found = success_rate.summarise(subjects, outcome, few)["control"]
@@ -82,10 +88,22 @@ def test_the_control_is_counted_over_its_own_images():
   assert found["num_not_attackable"] == 3
 
 
+def test_each_k_counts_over_the_images_that_k_prototypes_leave_to_attack():
+  subjects, outcome = made()
+  # Images 0 to 2 succeed; 3 fails and is dropped at prototype 3; 4 has nothing to attack before.
+  within = np.array([[1, 1, 1], [1, 1, 1], [1, 1, 1], [1, 1, 0], [0, 0, 1]], bool)
+  outcome = dataclasses.replace(outcome, attackable_within=within, rank=np.array([0, 1, 2, -1, 2]))
+  found = success_rate.summarise(subjects, outcome, outcome)
+  assert {k: counted(s) for k, s in found["rate_at"].items()} == {
+    "1": (1, 4), "2": (2, 4), "3": (4, 4)
+  }  # fmt: skip
+  assert (found["num_images"], found["num_not_attackable"]) == (4, 1)
+
+
 def test_nothing_attackable_is_no_number_and_no_error():
   subjects, outcome = made()
   nothing = Outcome(
-    np.zeros(5, bool), np.zeros(5, int), np.full(5, -1), outcome.map, np.full(5, -1)
+    always([False] * 5), np.zeros(5, int), np.full(5, -1), outcome.map, np.full(5, -1)
   )
   found = success_rate.summarise(subjects, nothing, nothing)
   assert found["num_images"] == 0 and found["rate_at"]["3"]["value"] is None

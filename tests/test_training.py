@@ -15,7 +15,7 @@ from configs import base
 from jprotop.data import batches
 from jprotop.errors import InputError
 from jprotop.evaluation import accuracy
-from jprotop.training import checkpoints, loop, pretrained, runs, steps
+from jprotop.training import checkpoints, loop, phases, pretrained, runs, steps
 
 PHASES = ("pretrain", "warm", "joint", "push", "last_layer")
 EPOCHS = {"pretrain": 1, "warm": 1, "joint": 2, "push": 1, "last_layer": 2}
@@ -434,6 +434,34 @@ def test_adversarial_training_sees_no_clean_image(cache, tmp_path, monkeypatch):
   loop.train({**make_config(cache), "variant": "adversarial"}, tmp_path / "run")
   # One step each of warm, joint and last layer; the pretraining sees the images as they are.
   assert made == [{"eps": 8 / 255, "step_size": 10 / 255}] * 3
+
+
+def test_the_adversarial_network_has_last_layer_passes_of_its_own(cache):
+  config = make_config(cache, **{"adversarial.last_layer_epochs": 1})
+  epochs = lambda variant: {  # noqa: E731
+    p.name: p.epochs for p in phases.phases_of({**config, "variant": variant})
+  }
+  assert epochs("standard") == EPOCHS
+  assert epochs("adversarial") == {**EPOCHS, "last_layer": 1}
+
+
+def test_a_training_goes_on_under_settings_that_it_does_not_depend_on(run, cache, copy):
+  settings = {"jpeg.quality": 50, "adversarial.eps": 0.1, "training.push_batch_size": 3}
+  config = make_config(cache, **settings)
+  loop.train(config, copy)
+  # For the network that sees those images it does matter.
+  (copy / "config.json").write_text(json.dumps({**make_config(cache), "variant": "jpeg"}))
+  with (
+    pytest.raises(InputError, match=r"jpeg.quality: there 20, given 50"),
+    checkpoints.claim_workdir(copy, {**config, "variant": "jpeg"}),
+  ):
+    pass
+
+
+def test_a_data_set_opened_at_another_size_is_taken_at_the_run_s_own(run):
+  opened = runs.open_run(run[0], run[1].at_size(16))
+  assert opened.dataset.train.image_size == 32
+  assert opened.dataset.identity == run[1].identity
 
 
 def test_an_unknown_variant_is_refused(cache, tmp_path):

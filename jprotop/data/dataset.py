@@ -127,6 +127,14 @@ class Dataset:
     splits = {n: getattr(self, n).compressed(scheme) for n in ("train", "validation", "test")}
     return dataclasses.replace(self, **splits)
 
+  def at_size(self, image_size: int) -> "Dataset":
+    """The same data set for a network that sees images of another size."""
+    if image_size == self.train.image_size:
+      return self
+    names = ("train", "validation", "test")
+    splits = {n: dataclasses.replace(getattr(self, n), image_size=image_size) for n in names}
+    return dataclasses.replace(self, **splits)
+
   def split(self, name: str) -> Split:
     if name not in ("train", "validation", "test"):
       raise InputError(f"split={name!r} is not known; it must be train, validation or test")

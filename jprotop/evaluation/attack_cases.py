@@ -168,6 +168,7 @@ def choose_prototypes(
       raise InputError(f"prototype {prototype} does not exist; this network has 0 to {count - 1}")
     return np.full(len(logits), prototype)
   own = np.array(model.prototype_class) == logits.argmax(axis=1)[:, None]
+  own |= ~own.any(axis=1, keepdims=True)  # A pruned class may have none: then any will do.
   return np.where(own, activations, -np.inf).argmax(axis=1)
 
 

@@ -46,18 +46,24 @@ class Outcome:
   """What came of the attacks on N images.
 
   Attributes:
-    attackable: boolean [N]; the others count nowhere.
+    attackable_within: boolean [N, K]; column k - 1 says whether an image could be attacked had it
+      but its first k prototypes: one of them was attacked, and it was not dropped at any of them.
     num_tried: int [N], prototypes that were attacked.
     rank: int [N], the place among its prototypes of the one that succeeded, from 0; -1: none.
     map: [N, h, w], that prototype's map on the attacked image; 0 where none succeeded.
     prediction: int [N], the class seen in that image; -1 where none succeeded.
   """
 
-  attackable: np.ndarray
+  attackable_within: np.ndarray
   num_tried: np.ndarray
   rank: np.ndarray
   map: np.ndarray
   prediction: np.ndarray
+
+  @property
+  def attackable(self) -> np.ndarray:
+    """With all K prototypes, boolean [N]; the other images count in no number about all K."""
+    return self.attackable_within[:, -1]
 
 
 # (rows of Subjects, rank, S, S_noisy) to what the network sees in the attacked images.
@@ -115,7 +121,8 @@ def attack_in_turn(subjects: Subjects, rules: Rules, attack: Attack, find_map: F
   by `rules.drop_covered`, the image is dropped.
   """
   count, top_k = subjects.prototypes.shape
-  waiting, dropped = np.ones(count, bool), np.zeros(count, bool)
+  waiting = np.ones(count, bool)
+  first_tried, dropped_at = np.full(count, top_k), np.full(count, top_k)  # rounds; top_k: in none
   num_tried, rank_of = np.zeros(count, int), np.full(count, -1)
   prediction, map_of = np.full(count, -1), np.zeros_like(subjects.maps[:, 0])
   latest = subjects.images.image.copy()
@@ -130,7 +137,7 @@ def attack_in_turn(subjects: Subjects, rules: Rules, attack: Attack, find_map: F
       tested = _sources(maps, subjects, rules)
     covered = tested.all(axis=(1, 2))
     if rules.drop_covered:
-      dropped[rows[covered]] = True
+      dropped_at[rows[covered]] = rank
       waiting[rows[covered]] = False
     rows, source, tested = rows[~covered], source[~covered], tested[~covered]
     if not rows.size:
@@ -140,6 +147,7 @@ def attack_in_turn(subjects: Subjects, rules: Rules, attack: Attack, find_map: F
       target = np.stack([regions.cells_bounding_box(cells) for cells in target])
     seen = attack(rows, rank, source, target)
     num_tried[rows] += 1
+    first_tried[rows] = np.minimum(first_tried[rows], rank)
     latest[rows] = seen.image
     moved = highest(seen.similarity_map, ~tested) > highest(seen.similarity_map, tested)
     done = rows[moved]
@@ -147,7 +155,9 @@ def attack_in_turn(subjects: Subjects, rules: Rules, attack: Attack, find_map: F
     rank_of[done] = rank
     map_of[done] = seen.similarity_map[moved]
     prediction[done] = seen.logits[moved].argmax(axis=1)
-  return Outcome((num_tried > 0) & ~dropped, num_tried, rank_of, map_of, prediction)
+  rounds = np.arange(top_k)
+  attackable = (first_tried[:, None] <= rounds) & (dropped_at[:, None] > rounds)
+  return Outcome(attackable, num_tried, rank_of, map_of, prediction)
 
 
 def _sources(maps: np.ndarray, subjects: Subjects, rules: Rules) -> np.ndarray:

@@ -16,9 +16,11 @@ from jprotop.errors import InputError
 from jprotop.evaluation import paper_tables
 from jprotop.evaluation.results import check_schema
 
-# What may differ between seeds of one study: where things lie, and what changes no number.
+# What may differ between seeds of one study: what is drawn (jpeg.seed: compressed classes), where
+# things lie, and what changes no number.
 _FREE = {
   "seed",
+  "jpeg.seed",
   "data.dir",
   "data.cache",
   "training.keep_checkpoints",

@@ -25,7 +25,8 @@ success_rate *      {paper, authors: {num_images, num_not_attackable, num_fewer_
                     budget, rate_at: {"1": S, ... up to top_k}, control: {rate_at},
                     prediction_kept: S of the successful, success_and_prediction_kept: S of all,
                     parts: {groups, counts [from][to]} or None},
-                    ablation: [{setting, rate: S, prediction_kept: S}]}
+                    ablation: [{setting, rate, rate_first, prediction_kept: S}]}; rate_at k is of
+                    the images that k prototypes alone leave to attack, and num_images of top_k
 jpeg_drift *        {quality, classes, top_k, num_prototypes, shown, selections: {paper,
                     compressed_classes, uncompressed_classes, all: {num_images,
                     similarity_compressed, similarity_clean, similarity_drop,
@@ -33,7 +34,8 @@ jpeg_drift *        {quality, classes, top_k, num_prototypes, shown, selections:
                     top_k_order_kept, top_prototype_kept, cell_moved: S}}}
 explain, prune      what experiments.explain and experiments.prune say there
 table1 ... table4   rows of jprotop.evaluation.paper_tables
-claims              rows of jprotop.evaluation.claims
+claims              [{claim, section, ours, evidence, quantity, interval, threshold, direction,
+                    holds}], rows of jprotop.evaluation.claims
 """
 
 import importlib.metadata

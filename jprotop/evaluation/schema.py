@@ -73,6 +73,7 @@ _FIELDS = {
     **{f"{p}?.{path}": kind for p in ("paper", "authors") for path, kind in _RATE.items()},
     "ablation?.*.setting": "a text",
     "ablation?.*.rate": "a share",
+    "ablation?.*.rate_first": "a share",
   },
   "jpeg_drift": {
     "top_k": "a count",
@@ -192,9 +193,11 @@ def _interval_problem(value: float, interval: Any, *, is_share: bool) -> str | N
 
 def _claim_problem(claim: Mapping[str, Any]) -> str | None:
   """What is wrong with a claim: its verdict must follow from its interval, or be open."""
-  needed = ("quantity", "interval", "threshold", "direction", "holds")
+  needed = ("ours", "quantity", "interval", "threshold", "direction", "holds")
   if missing := [name for name in needed if name not in claim]:
     return f"has no {missing[0]}"
+  if not isinstance(claim["ours"], bool):
+    return f"has ours {claim['ours']!r}, which is not true or false"
   holds = claim["holds"]
   if not (isinstance(holds, bool) or holds == "undecided"):
     return f'has holds {holds!r}, which is not true, false or "undecided"'

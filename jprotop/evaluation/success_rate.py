@@ -12,9 +12,15 @@ BACKGROUND = "background"
 
 
 def rates(outcome: Outcome, top_k: int) -> dict:
-  """{"1": ..., "K": ...}: the share of attackable images with a success within the first k."""
-  rank = outcome.rank[outcome.attackable]
-  return {str(k): metrics.share((rank >= 0) & (rank < k)) for k in range(1, top_k + 1)}
+  """{"1": ..., "K": ...}: the share of attackable images with a success within the first k.
+
+  Attackable are those that k prototypes alone leave to attack: a run with top_k=k finds the same.
+  """
+  found = {}
+  for k in range(1, top_k + 1):
+    rank = outcome.rank[outcome.attackable_within[:, k - 1]]
+    found[str(k)] = metrics.share((rank >= 0) & (rank < k))
+  return found
 
 
 def kept(subjects: Subjects, outcome: Outcome) -> np.ndarray:

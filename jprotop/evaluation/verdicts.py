@@ -41,16 +41,18 @@ def of_metric(
   threshold: float = 0.0,
   direction: str = "above",
   note: str = "",
+  ours: bool = False,
 ) -> list[dict]:
   """The claim that a metric (label, numbers) lies above or below a threshold, as a list of one.
 
-  An empty list where the numbers are None: they were not measured.
+  An empty list where the numbers are None: they were not measured. `ours`: the paper does not say
+  so.
   """
   label, numbers = metric
   if numbers is None:
     return []
-  evidence = f"{label}: {_text(numbers)}, claimed {direction} {threshold:g}{note}"
-  row = _row(claim, section, evidence, numbers, threshold, direction)
+  evidence = f"{label}: {text(numbers)}, claimed {direction} {threshold:g}{note}"
+  row = _row(claim, section, evidence, numbers, threshold, direction, ours)
   return [_unless_weak(row, numbers)]
 
 
@@ -63,10 +65,13 @@ def of_difference(
   factor: float = 1.0,
   direction: str = "above",
   note: str = "",
+  ours: bool = False,
 ) -> list[dict]:
   """The claim that a - factor * b, of two metrics (label, numbers), lies above or below 0.
 
-  Two shares of the same images are taken as independent, which makes the interval a little wide.
+  Two metrics of the same images are taken as independent. That makes the interval a little wide
+  where they are positively correlated, and too narrow where negatively; with a factor below 0, a
+  sum, it is the other way round.
   """
   (label_a, of_a), (label_b, of_b) = a, b
   if of_a is None or of_b is None:
@@ -74,21 +79,29 @@ def of_difference(
   interval = metrics.difference_interval(of_a, of_b, factor=factor)
   value = None if interval is None else of_a["value"] - factor * of_b["value"]
   difference = {"value": value, "interval": interval and list(interval)}
-  second = "the second" if factor == 1 else f"{factor:g} x the second"
+  second = "the second" if factor == 1 else f"{abs(factor):g} x the second"
+  sign = "plus" if factor < 0 else "minus"
   evidence = (
-    f"{label_a}: {_text(of_a)}; {label_b}: {_text(of_b)}; the first minus {second}: "
+    f"{label_a}: {text(of_a)}; {label_b}: {text(of_b)}; the first {sign} {second}: "
     f"{format_mean(difference, digits=3)}, claimed {direction} 0{note}"
   )
-  row = _row(claim, section, evidence, difference, 0.0, direction)
+  row = _row(claim, section, evidence, difference, 0.0, direction, ours)
   return [_unless_weak(row, of_a, of_b)]
 
 
 def _row(
-  claim: str, section: str, evidence: str, numbers: dict, threshold: float, direction: str
+  claim: str,
+  section: str,
+  evidence: str,
+  numbers: dict,
+  threshold: float,
+  direction: str,
+  ours: bool,
 ) -> dict:
   return {
     "claim": claim,
     "section": section,
+    "ours": ours,
     "evidence": evidence,
     "quantity": numbers["value"],
     "interval": numbers["interval"],
@@ -111,5 +124,6 @@ def _unless_weak(row: dict, *numbers: dict) -> dict:
   return {**row, "holds": "undecided", "evidence": f"{row['evidence']}; {why}"}
 
 
-def _text(metric: dict) -> str:
+def text(metric: dict) -> str:
+  """A share in percent or a mean, with its count and interval."""
   return format_share(metric) if "count" in metric else format_mean(metric, digits=3)

@@ -59,7 +59,7 @@ def png_bytes(figure: Figure, *, dpi: int = DPI, max_bytes: int = MAX_BYTES) -> 
     picture = _rasterise(figure, dpi)
     for candidate in (picture, _few_colours(picture)):
       buffer = io.BytesIO()
-      candidate.save(buffer, format="PNG", optimize=True, dpi=(dpi, dpi))
+      candidate.save(buffer, format="PNG", dpi=(dpi, dpi))
       if buffer.tell() <= max_bytes or (dpi <= 60 and candidate is not picture):
         return buffer.getvalue()
     dpi = max(60, int(dpi * min(0.9, 0.95 * math.sqrt(max_bytes / buffer.tell()))))

@@ -16,6 +16,7 @@ NETWORKS = {
   "jpeg_augmented": "JPEG-augmented",
   "adversarial": "adversarially trained",
 }
+_BY_NETWORK = ("evaluate", "success_rate", "jpeg_drift", "push")
 HELD = {True: "holds", False: "does not hold", "undecided": "undecided"}
 CLAIMS_COLUMNS = {"claim": "Claim", "section": "Section", "evidence": "Found", "holds": "Here it"}
 CLAIMS_CAPTION = (
@@ -35,7 +36,7 @@ def write_study_report(workdir: pathlib.Path, results: Results) -> pathlib.Path:
   sections = [_claims(results)]
   sections += [_paper_table(results, *table) for table in TABLES]
   for heading, caption, rows, columns, pictures in _CONTENT:
-    found = list(_pictures(workdir, pictures))
+    found = list(_pictures(workdir, results, pictures))
     numbers = rows(results) if rows else []
     if found or numbers:
       sections.append(
@@ -60,8 +61,8 @@ def summary(results: Results) -> str:
   if claims:
     text += (
       f"Of {len(claims)} statements of the paper that were put to the test, {counts[True]} hold "
-      f"here, {counts[False]} do not, and {counts['undecided']} are left undecided by so few "
-      "images. "
+      f"here, {counts[False]} do not, and {counts['undecided']} are left undecided "
+      "by the images at hand. "
     )
   attack = results.get("head_on_stomach", {}).get("metrics")
   if attack:
@@ -174,7 +175,8 @@ def _push_rows(results: Results) -> list[dict]:
 
 
 Rows = Callable[[Results], list[dict]] | None
-# (heading, caption, rows, columns, [(network, file pattern, how many at most)]), in reading order.
+# (heading, caption, rows, columns, [(network, section of the pictures, file pattern, how many at
+# most)]), in reading order.
 _CONTENT: tuple[tuple[str, str, Rows, Mapping[str, str], tuple], ...] = (
   (
     "Head on Stomach (Section 3)",
@@ -186,7 +188,10 @@ _CONTENT: tuple[tuple[str, str, Rows, Mapping[str, str], tuple], ...] = (
     "right ends above where the same image's line on the left ends.",
     None,
     {},
-    (("standard", "head_on_stomach_*.png", 3), ("standard", "similarity_shift.png", 1)),
+    (
+      ("standard", "head_on_stomach", "head_on_stomach_*.png", 3),
+      ("standard", "head_on_stomach", "similarity_shift.png", 1),
+    ),
   ),
   (
     "How often it succeeds (App. F.1)",
@@ -204,7 +209,10 @@ _CONTENT: tuple[tuple[str, str, Rows, Mapping[str, str], tuple], ...] = (
       "kept": "Predicted class kept, of the successes",
       "apart": "Images that cannot be attacked",
     },
-    (("standard", "success_at_k.png", 1), ("adversarial", "success_at_k.png", 1)),
+    (
+      ("standard", "success_rate", "success_at_k.png", 1),
+      ("adversarial", "success_rate", "success_at_k.png", 1),
+    ),
   ),
   (
     "What the protocol changes",
@@ -223,10 +231,15 @@ _CONTENT: tuple[tuple[str, str, Rows, Mapping[str, str], tuple], ...] = (
   (
     "From which part to which",
     "Where a prototype sat on the clean image (rows) and where it is found after a successful "
-    "attack (columns), by the annotated part of the bird that is nearest.",
+    "attack (columns): the annotated part inside the box of high activation that is nearest to its "
+    "peak; background, if the box holds none. Cells count images, colours are shares of a row. Off "
+    "the diagonal the explanation names another part of the bird.",
     None,
     {},
-    (("standard", "parts_paper.png", 1), ("adversarial", "parts_paper.png", 1)),
+    (
+      ("standard", "success_rate", "parts_paper.png", 1),
+      ("adversarial", "success_rate", "parts_paper.png", 1),
+    ),
   ),
   (
     "JPEG artefacts (Section 4)",
@@ -235,7 +248,10 @@ _CONTENT: tuple[tuple[str, str, Rows, Mapping[str, str], tuple], ...] = (
     "image. To a person the two images look alike; compare the similarities.",
     None,
     {},
-    (("jpeg", "jpeg_artefacts.png", 1), ("jpeg", "jpeg_example_*.png", 3)),
+    (
+      ("jpeg", "jpeg_drift", "jpeg_artefacts.png", 1),
+      ("jpeg", "jpeg_drift", "jpeg_example_*.png", 3),
+    ),
   ),
   (
     "What the artefacts do to the explanation",
@@ -255,8 +271,8 @@ _CONTENT: tuple[tuple[str, str, Rows, Mapping[str, str], tuple], ...] = (
       "cell_shift": "Shift in cells",
     },
     (
-      ("jpeg", "jpeg_drop.png", 1),
-      ("jpeg_augmented", "jpeg_drop.png", 1),
+      ("jpeg", "jpeg_drift", "jpeg_drop.png", 1),
+      ("jpeg_augmented", "jpeg_drift", "jpeg_drop.png", 1),
     ),
   ),
   (
@@ -266,7 +282,7 @@ _CONTENT: tuple[tuple[str, str, Rows, Mapping[str, str], tuple], ...] = (
     "similarities, both would fall in the same order.",
     None,
     {},
-    (("jpeg", "jpeg_top_similarities_*.png", 2),),
+    (("jpeg", "jpeg_drift", "jpeg_top_similarities_*.png", 2),),
   ),
   (
     "The same on the network that saw random compression (App. F.2)",
@@ -274,7 +290,7 @@ _CONTENT: tuple[tuple[str, str, Rows, Mapping[str, str], tuple], ...] = (
     "closer together than above.",
     None,
     {},
-    (("jpeg_augmented", "jpeg_top_similarities_*.png", 2),),
+    (("jpeg_augmented", "jpeg_drift", "jpeg_top_similarities_*.png", 2),),
   ),
   (
     "Making the head disappear",
@@ -282,7 +298,7 @@ _CONTENT: tuple[tuple[str, str, Rows, Mapping[str, str], tuple], ...] = (
     "that lowers its similarity on the image, with random noise as control.",
     _vanishing_rows,
     {"what": "What", "value": "Value"},
-    (("standard", "vanishing_head_*.png", 2),),
+    (("standard", "vanishing_head", "vanishing_head_*.png", 2),),
   ),
   (
     "Explanations of single images",
@@ -290,7 +306,7 @@ _CONTENT: tuple[tuple[str, str, Rows, Mapping[str, str], tuple], ...] = (
     "found, and how much each adds to the class score.",
     None,
     {},
-    (("standard", "explain_*.png", 2),),
+    (("standard", "explain", "explain_*.png", 2),),
   ),
   (
     "Accuracies of all four networks",
@@ -319,14 +335,14 @@ _CONTENT: tuple[tuple[str, str, Rows, Mapping[str, str], tuple], ...] = (
       "accuracy_before": "Test accuracy just before the push",
       "accuracy_after": "just after",
     },
-    tuple((network, "training_curves.png", 1) for network in NETWORKS),
+    tuple((network, "push", "training_curves.png", 1) for network in NETWORKS),
   ),
   (
     "Which classes the standard network confuses",
     "Test images: rows are the true classes, columns the predicted ones.",
     None,
     {},
-    (("standard", "confusion_test.png", 1),),
+    (("standard", "evaluate", "confusion_test.png", 1),),
   ),
   (
     "The standard network's prototypes",
@@ -335,15 +351,20 @@ _CONTENT: tuple[tuple[str, str, Rows, Mapping[str, str], tuple], ...] = (
     "figures/ folders.",
     None,
     {},
-    (("standard", "gallery_*.png", 3),),
+    (("standard", "push", "gallery_*.png", 3),),
   ),
 )
 
 
-def _pictures(workdir: pathlib.Path, wanted: tuple) -> Iterable[Picture]:
-  for network, pattern, most in wanted:
+def _pictures(workdir: pathlib.Path, results: Results, wanted: tuple) -> Iterable[Picture]:
+  """Pictures of what results.json holds: not of an earlier run with other settings."""
+  for network, section, pattern, most in wanted:
+    numbers = results.get(section, {})
+    if not numbers or (section in _BY_NETWORK and network not in numbers):
+      continue
     for path in sorted((workdir / network / "figures").glob(pattern))[:most]:
-      yield Picture(path.read_bytes(), f"{NETWORKS[network]} network: {_name(path)}")
+      caption = f"The {NETWORKS[network]} network: {_name(path)}."
+      yield Picture(path.read_bytes(), caption)
 
 
 def _name(path: pathlib.Path) -> str:

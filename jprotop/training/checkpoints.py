@@ -133,7 +133,7 @@ def claim_workdir(workdir: pathlib.Path, config: dict) -> Iterator[None]:
   """
   path = workdir / "config.json"
   if path.exists():
-    changes = _differences(_trained_part(read_config(workdir)), _trained_part(config))
+    changes = differences(trained_part(read_config(workdir)), trained_part(config))
     if changes:
       raise InputError(
         f"{workdir} holds a run of another config; choose another --workdir, or delete it.\n  "
@@ -152,11 +152,23 @@ def claim_workdir(workdir: pathlib.Path, config: dict) -> Iterator[None]:
     yield
 
 
-def _trained_part(config: dict) -> dict:
+def trained_part(config: dict) -> dict:
   """What of a config its training depends on."""
-  data = {key: value for key, value in config["data"].items() if key not in ("dir", "cache")}
-  measured = ("attack", "success_rate", "robust")
-  return {**{key: value for key, value in config.items() if key not in measured}, "data": data}
+  without = lambda section, *keys: {k: v for k, v in section.items() if k not in keys}  # noqa: E731
+  variant = config["variant"]
+  batches = ("evaluation_batch_size", "push_batch_size", "keep_checkpoints")
+  what = {
+    **without(config, "attack", "success_rate", "robust", "jpeg", "adversarial"),
+    "data": without(config["data"], "dir", "cache"),
+    "training": without(config["training"], *batches),
+  }
+  if variant == "jpeg":
+    what["jpeg"] = without(config["jpeg"], "probability")
+  if variant == "jpeg_augmented":
+    what["jpeg"] = without(config["jpeg"], "classes", "seed")
+  if variant == "adversarial":
+    what["adversarial"] = config["adversarial"]
+  return what
 
 
 def read_config(workdir: pathlib.Path) -> dict:
@@ -173,12 +185,12 @@ def read_config(workdir: pathlib.Path) -> dict:
     raise InputError(f"{path} is not JSON ({error}); restore it or train anew") from error
 
 
-def _differences(there: dict, given: dict, prefix: str = "") -> list[str]:
+def differences(there: dict, given: dict, prefix: str = "") -> list[str]:
   lines = []
   for key in sorted(there.keys() | given.keys()):
     old, new = there.get(key, "(absent)"), given.get(key, "(absent)")
     if isinstance(old, dict) and isinstance(new, dict):
-      lines += _differences(old, new, f"{prefix}{key}.")
+      lines += differences(old, new, f"{prefix}{key}.")
     elif old != new:
       lines.append(f"{prefix}{key}: there {old!r}, given {new!r}")
   return lines

@@ -47,7 +47,7 @@ def train(
   """
   workdir = pathlib.Path(workdir)
   config = runs.check_config(config)
-  plan = phases_lib.make_phases(config["training"], config["protocol"])
+  plan = phases_lib.phases_of(config)
   dataset = dataset or runs.open_dataset(config)
   keep = config["training"]["keep_checkpoints"]
   with (

@@ -80,6 +80,15 @@ def make_phases(training: Mapping, protocol: str) -> tuple[Phase, ...]:
   return tuple(phases)
 
 
+def phases_of(config: Mapping) -> tuple[Phase, ...]:
+  """The stages of a config's network; the adversarial one has last-layer passes of its own."""
+  training = config["training"]
+  if config["variant"] == "adversarial":
+    epochs = config["adversarial"]["last_layer_epochs"]
+    training = {**training, "last_layer": {**training["last_layer"], "epochs": epochs}}
+  return make_phases(training, config["protocol"])
+
+
 def _rate(phase: Phase, rate: float, steps_per_epoch: int) -> optax.Schedule:
   if phase.schedule == "cosine":
     return optax.cosine_decay_schedule(rate, phase.epochs * steps_per_epoch)

@@ -16,6 +16,7 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 
 from jprotop.errors import InputError
 from jprotop.files import atomic_path
+from jprotop.training.checkpoints import trained_part
 
 _FILE = "pretrained.npz"
 
@@ -28,7 +29,7 @@ def fingerprint(config: dict, data_identity: str) -> str:
     "model": {key: config["model"][key] for key in ("backbone", "dtype")},
     "training": {key: training[key] for key in ("pretrain", "batch_size", "weight_decay")},
     "run": {key: config[key] for key in ("seed", "protocol")},
-    "altered": config["jpeg"] if config["variant"] == "jpeg" else None,
+    "altered": trained_part(config)["jpeg"] if config["variant"] == "jpeg" else None,
   }
   return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()[:16]
 

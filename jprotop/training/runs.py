@@ -162,6 +162,7 @@ def check_config(config: dict) -> dict:
     "training.joint.decay_every": (training["joint"]["decay_every"], 1),
     "attack.num_images": (attack["num_images"], 1),
     "attack.batch_size": (attack["batch_size"], 1),
+    "adversarial.last_layer_epochs": (config["adversarial"]["last_layer_epochs"], 0),
     "success_rate.num_images": (config["success_rate"]["num_images"], 1),
     "success_rate.top_k": (config["success_rate"]["top_k"], 1),
   }
@@ -170,8 +171,15 @@ def check_config(config: dict) -> dict:
       raise InputError(f"{name}={value} must be at least {least}; change --config.{name}")
   for section in ("attack", "robust"):
     check_budget(**{name: config[section][name] for name in ("eps", "step_size", "num_steps")})
-  check_budget(**config["adversarial"], num_steps=1)
+  fgsm = config["adversarial"]
+  check_budget(eps=fgsm["eps"], step_size=fgsm["step_size"], num_steps=1)
   jpeg.Scheme(config["jpeg"]["quality"])
+  ablated = [name.strip() for name in config["success_rate"]["ablate"].split(",") if name.strip()]
+  if unknown := set(ablated) - set(VARIANTS):
+    raise InputError(
+      f"success_rate.ablate: {unknown.pop()!r} is not known; it must be some of "
+      f"{', '.join(VARIANTS)}, or nothing"
+    )
   if not 0 <= config["jpeg"]["probability"] <= 1:
     raise InputError(f"jpeg.probability={config['jpeg']['probability']} must lie in [0, 1]")
   if min(grid_of(model, data["image_size"])) < 2:
@@ -189,7 +197,8 @@ def dataset_of(info: dict, dataset: Dataset | None = None) -> Dataset:
   Raises:
     InputError: what is there now has other images, labels, boxes or splits.
   """
-  dataset = dataset or open_dataset(info["config"])
+  size = info["config"]["data"]["image_size"]
+  dataset = dataset.at_size(size) if dataset else open_dataset(info["config"])
   if dataset.identity != info["data"]:
     raise InputError(
       f"{info['config']['data']['dir'] or info['config']['data']['name']} does not hold the images "
