@@ -77,8 +77,7 @@ def write_tables(workdir: pathlib.Path, found: dict) -> None:
     write_text(workdir / f"tables/{name}.tex", tables.latex_table(found[name], columns, title))
     write_text(workdir / f"tables/{name}.csv", tables.csv_table(found[name], columns))
   if found.get("claims"):
-    rows = [{**c, "holds": study_report.HELD[c["holds"]]} for c in found["claims"]]
-    text = tables.markdown_table(rows, study_report.CLAIMS_COLUMNS)
+    text = tables.markdown_table(study_report.claim_rows(found), study_report.CLAIMS_COLUMNS)
     write_text(workdir / "tables/claims.md", f"{study_report.CLAIMS_CAPTION}\n\n{text}")
 
 

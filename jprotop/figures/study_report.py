@@ -17,7 +17,7 @@ NETWORKS = {
   "adversarial": "adversarially trained",
 }
 _BY_NETWORK = ("evaluate", "success_rate", "jpeg_drift", "push")
-HELD = {True: "holds", False: "does not hold", "undecided": "undecided"}
+_HELD = {True: "holds", False: "does not hold", "undecided": "undecided"}
 CLAIMS_COLUMNS = {"claim": "Claim", "section": "Section", "evidence": "Found", "holds": "Here it"}
 CLAIMS_CAPTION = (
   "A statement holds if the whole 95% interval of the number behind it is on its side, does not "
@@ -53,7 +53,8 @@ def write_study_report(workdir: pathlib.Path, results: Results) -> pathlib.Path:
 
 def summary(results: Results) -> str:
   """What was studied, and how many of the paper's claims held, in a few sentences."""
-  config, claims = results["config"], results.get("claims", [])
+  config = results["config"]
+  claims = [claim for claim in results.get("claims", []) if not claim["ours"]]
   data, model = config["data"], config["model"]
   text = f"{model['backbone']} on {data['name']}, protocol {config['protocol']}. "
   counts = {name: sum(c["holds"] is name for c in claims) for name in (True, False)}
@@ -76,15 +77,25 @@ def summary(results: Results) -> str:
   return text
 
 
+def claim_rows(results: Results) -> list[dict]:
+  """The claims as a table shows them; what we added to the paper's own is marked."""
+  return [
+    {
+      **claim,
+      "claim": f"{claim['claim']} (our own check)" if claim["ours"] else claim["claim"],
+      "holds": _HELD[claim["holds"]],
+    }
+    for claim in results.get("claims", [])
+  ]
+
+
 def _claims(results: Results) -> Section | None:
-  claims = results.get("claims", [])
-  if not claims:
+  if not results.get("claims"):
     return None
-  rows = [{**claim, "holds": HELD[claim["holds"]]} for claim in claims]
   return Section(
     heading="What the paper says, and what was found here",
     caption=CLAIMS_CAPTION,
-    rows=rows,
+    rows=claim_rows(results),
     columns=CLAIMS_COLUMNS,
   )
 

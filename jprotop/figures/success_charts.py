@@ -26,7 +26,8 @@ def success_at_k(protocols: Mapping[str, Mapping[str, Any]]) -> Figure:
   canvas.style_axes(axes, title="Success within the first k prototypes", ylabel="images, %")
   for name, numbers in protocols.items():
     color, marker, shift = _LOOKS[name]
-    label = f"{name}, n = {numbers['num_images']}"
+    totals = sorted({rate["total"] for rate in numbers["rate_at"].values()})
+    label = f"{name}, n = {' to '.join(str(n) for n in (totals[0], totals[-1])[: len(totals)])}"
     _draw_rates(axes, numbers["rate_at"], shift, color, marker, "-", label)
     style = (color, marker, ":", f"{name}, random noise")
     _draw_rates(axes, numbers["control"]["rate_at"], shift, *style)
