@@ -46,6 +46,11 @@ class Study:
 
   def __init__(self, config: dict, workdir: pathlib.Path, given: dict[str, pathlib.Path]):
     self.config = runs.check_config({**config, "variant": "standard"})
+    if (workdir / "config.json").exists():
+      raise InputError(
+        f"--workdir={workdir} holds a single run; a study makes a folder for each of its networks, "
+        "so give it one of its own (and the run as --standard, --jpeg, ...)"
+      )
     self.workdir, self.given = workdir, given
     self.dataset = runs.open_dataset(self.config)
     # A choice of classes that makes no experiment is an error now, not after the first training.

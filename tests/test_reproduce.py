@@ -112,6 +112,8 @@ def test_a_given_run_is_measured_where_the_study_is_and_left_alone(finished, tmp
 
 
 def test_a_run_of_the_wrong_kind_is_refused(finished, tmp_path):
+  with pytest.raises(InputError, match="holds a single run"):
+    reproduce.reproduce(config(), finished / "standard", {}, [])
   with pytest.raises(InputError, match="network of variant standard"):
     reproduce.reproduce(config(), tmp_path, {"jpeg": finished / "standard"}, ["table2"])
   other = config(**{"jpeg.quality": 50})
@@ -162,7 +164,7 @@ def test_studies_are_collected(finished, tmp_path):
   with pytest.raises(InputError, match="is one of the studies to collect"):
     reproduce.collect_runs([str(finished)], finished)
   with pytest.raises(InputError, match=r"no results\.json"):
-    reproduce.collect_runs([str(tmp_path)], tmp_path)
+    reproduce.collect_runs([str(tmp_path)], tmp_path / "tables")
   reproduce.collect_runs([str(finished)], tmp_path / "tables")
   for table in TABLES:
     assert (tmp_path / f"tables/tables/{table}.md").exists()

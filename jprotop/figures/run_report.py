@@ -2,11 +2,12 @@
 
 import os
 import pathlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from jprotop.figures import tables
 from jprotop.figures.report import Picture, Section, write_page
+from jprotop.figures.study_report import CONTENT
 
 # What each number means, in the order in which a reader wants them.
 HEAD_ON_STOMACH = {
@@ -73,10 +74,19 @@ _SECTIONS = (
 )
 
 
+def _others() -> Iterator[tuple[str, str, str]]:
+  """Of what a study shows of its networks, that which is not shown already."""
+  shown = {pattern for pattern, _, _ in _SECTIONS}
+  for heading, caption, _, _, pictures in CONTENT:
+    for pattern in dict.fromkeys(pattern for _, _, pattern, _ in pictures):
+      if pattern not in shown:
+        yield pattern, heading, caption
+
+
 def write_run_report(workdir: pathlib.Path, results: dict) -> pathlib.Path:
   """Writes report.html into a run's folder from `results` and the figures found there."""
   sections = []
-  for pattern, heading, caption in _SECTIONS:
+  for pattern, heading, caption in (*_SECTIONS, *_others()):
     files = sorted((workdir / "figures").glob(pattern))
     if not files:
       continue

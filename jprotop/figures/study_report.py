@@ -35,7 +35,7 @@ def write_study_report(workdir: pathlib.Path, results: Results) -> pathlib.Path:
   """
   sections = [_claims(results)]
   sections += [_paper_table(results, *table) for table in TABLES]
-  for heading, caption, rows, columns, pictures in _CONTENT:
+  for heading, caption, rows, columns, pictures in CONTENT:
     found = list(_pictures(workdir, results, pictures))
     numbers = rows(results) if rows else []
     if found or numbers:
@@ -188,7 +188,7 @@ def _push_rows(results: Results) -> list[dict]:
 Rows = Callable[[Results], list[dict]] | None
 # (heading, caption, rows, columns, [(network, section of the pictures, file pattern, how many at
 # most)]), in reading order.
-_CONTENT: tuple[tuple[str, str, Rows, Mapping[str, str], tuple], ...] = (
+CONTENT: tuple[tuple[str, str, Rows, Mapping[str, str], tuple], ...] = (
   (
     "Head on Stomach (Section 3)",
     "The layout of the paper's Figure 1. Left: the training image that the prototype comes from, "
