@@ -1,7 +1,7 @@
 """The paper's ResNet-34 on CUB-200-2011 (Table 1: 79.58% test accuracy).
 
-  python -m experiments.train --config=configs/cub_resnet34.py --config.data.dir=CUB_200_2011 \
-    --workdir=runs/cub_resnet34
+  python -m experiments.reproduce --config=configs/cub_resnet34.py --config.data.dir=CUB_200_2011 \
+    --workdir=runs/resnet34
 
 Those figures start from ImageNet weights, which jprotop cannot load yet; configs/cub_resnet18.py
 says what to do until then.

@@ -1,6 +1,6 @@
 """CUB, or its first ten classes, on a machine without an accelerator: a small ResNet, 112 px.
 
-  python -m experiments.train --config=configs/cub_small.py --config.data.dir=CUB_200_2011 \
+  python -m experiments.reproduce --config=configs/cub_small.py --config.data.dir=CUB_200_2011 \
     --workdir=runs/cub_small
 
 From scratch: first a spell as a plain classifier, then the phases of the paper.

@@ -1,7 +1,7 @@
 """The paper's VGG-19 on CUB-200-2011 (Table 1: 76.39% test accuracy).
 
-  python -m experiments.train --config=configs/cub_vgg19.py --config.data.dir=CUB_200_2011 \
-    --workdir=runs/cub_vgg19
+  python -m experiments.reproduce --config=configs/cub_vgg19.py --config.data.dir=CUB_200_2011 \
+    --workdir=runs/vgg19
 
 Those figures start from ImageNet weights, which jprotop cannot load yet; configs/cub_resnet18.py
 says what to do until then.

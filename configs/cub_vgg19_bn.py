@@ -1,7 +1,7 @@
 """VGG-19 with batch norm on CUB-200-2011 (App. E: 79.24% test accuracy).
 
-  python -m experiments.train --config=configs/cub_vgg19_bn.py --config.data.dir=CUB_200_2011 \
-    --workdir=runs/cub_vgg19_bn
+  python -m experiments.reproduce --config=configs/cub_vgg19_bn.py --config.data.dir=CUB_200_2011 \
+    --workdir=runs/vgg19_bn
 
 Those figures start from ImageNet weights, which jprotop cannot load yet; configs/cub_resnet18.py
 says what to do until then.
