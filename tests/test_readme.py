@@ -39,7 +39,9 @@ def test_the_library_example_runs(run):
   (code,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
   assert len(code.splitlines()) <= 40
   scope = {}
-  exec(code.replace("runs/demo", str(run[0])).replace("num_steps=40", "num_steps=2"), scope)
+  exec(
+    code.replace("runs/demo/standard", str(run[0])).replace("num_steps=40", "num_steps=2"), scope
+  )
   change = np.abs(scope["attacked"] - scope["images"])
   assert 0 < change.max() <= 8 / 255 + 1e-6
   assert change[~scope["mask"]].max() == 0

@@ -176,7 +176,13 @@ def _vanishing_rows(results: Results) -> list[dict]:
 
 def _accuracy_rows(results: Results) -> list[dict]:
   return [
-    {"network": NETWORKS[network], **numbers}
+    {
+      "network": NETWORKS[network],
+      **numbers,
+      "compressed_altered": numbers["compressed_classes"]["altered"],
+      "compressed_clean": numbers["compressed_classes"]["clean"],
+      "uncompressed_clean": numbers["uncompressed_classes"]["clean"],
+    }
     for network, numbers in results.get("evaluate", {}).items()
   ]
 
@@ -330,6 +336,9 @@ CONTENT: tuple[tuple[str, str, Rows, Mapping[str, str], tuple], ...] = (
       "altered": "Altered",
       "altered_every_class": "All classes compressed",
       "robust": "Robust",
+      "compressed_altered": "Chosen classes, compressed",
+      "compressed_clean": "Chosen classes, clean",
+      "uncompressed_clean": "Other classes, clean",
     },
     (),
   ),
