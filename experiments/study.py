@@ -55,6 +55,8 @@ class Study:
     self.dataset = runs.open_dataset(self.config)
     # A choice of classes that makes no experiment is an error now, not after the first training.
     runs.jpeg_scheme(self.config, len(self.dataset.class_names))
+    for name in given:  # Before anything is trained for the others.
+      self._check_given(name)
     self._open: dict[str, Run] = {}
     self._correct: dict[str, np.ndarray] = {}
 
@@ -84,8 +86,8 @@ class Study:
     siblings = [self.given.get(other, self.place(other)) for other in runs.VARIANTS]
     loop.train(config, self.place(name), dataset=self.dataset, siblings=siblings)
 
-  def _given(self, name: str) -> Run:
-    """A run from elsewhere, if it is what it is taken for."""
+  def _check_given(self, name: str) -> None:
+    """Raises InputError unless a run from elsewhere is what it is taken for."""
     workdir = self.given[name]
     config = read_config(workdir)
     if config["variant"] != name:
@@ -98,6 +100,9 @@ class Study:
         f"--{name}={workdir} does not belong to this study; make these equal with "
         "--config.KEY=VALUE, or leave it out\n  " + "\n  ".join(changes)
       )
+
+  def _given(self, name: str) -> Run:
+    workdir = self.given[name]
     run = runs.open_run(workdir, self.dataset)
     if not run.info["finished"]:
       raise InputError(

@@ -57,7 +57,12 @@ def check_batch_size(batch_size: int, name: str) -> None:
 
 
 def map_devices(
-  function: Callable, *, split: Sequence[bool], split_outputs: Any, donate: tuple[int, ...] = ()
+  function: Callable,
+  *,
+  split: Sequence[bool],
+  split_outputs: Any,
+  donate: tuple[int, ...] = (),
+  devices: Sequence[jax.Device] | None = None,
 ) -> Callable:
   """`function` run on all local devices at once, compiled once per shape.
 
@@ -68,6 +73,7 @@ def map_devices(
     split_outputs: the same for the outputs: a bool, or a tuple of them. Outputs that are not
       split must be equal on all devices.
     donate: arguments whose memory the outputs may take over.
+    devices: on these alone.
   """
   axis_of = lambda is_split: 0 if is_split else None  # noqa: E731
   return jax.pmap(
@@ -76,12 +82,13 @@ def map_devices(
     in_axes=tuple(axis_of(s) for s in split),
     out_axes=jax.tree.map(axis_of, split_outputs),
     donate_argnums=donate,
+    **({"devices": devices} if devices else {}),
   )
 
 
-def replicate(tree: Any) -> Any:
+def replicate(tree: Any, devices: Sequence[jax.Device] | None = None) -> Any:
   """Arrays as mapped functions return what is not split; spares the second call a compilation."""
-  mesh = jax.sharding.Mesh(np.array(jax.local_devices()), (AXIS,))
+  mesh = jax.sharding.Mesh(np.array(devices or jax.local_devices()), (AXIS,))
   return jax.device_put(tree, jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec()))
 
 
@@ -98,9 +105,10 @@ def pad(batch: dict[str, np.ndarray], size: int) -> dict[str, np.ndarray]:
   }
 
 
-def shard(batch: Any) -> Any:
+def shard(batch: Any, devices: Sequence[jax.Device] | None = None) -> Any:
   """Arrays [N, ...] as [devices, N / devices, ...], in order."""
-  return jax.tree.map(lambda x: x.reshape(num_devices(), -1, *x.shape[1:]), batch)
+  count = len(devices) if devices else num_devices()
+  return jax.tree.map(lambda x: x.reshape(count, -1, *x.shape[1:]), batch)
 
 
 def unshard(outputs: Any) -> Any:
@@ -110,10 +118,15 @@ def unshard(outputs: Any) -> Any:
 
 
 @functools.lru_cache(maxsize=64)
-def _per_example(function: Callable, static: tuple) -> Callable:
+def _per_example(
+  function: Callable, static: tuple, devices: tuple[jax.Device, ...] | None
+) -> Callable:
   """Cached, so that a second call with the same model compiles nothing."""
   return map_devices(
-    lambda shared, batch: function(*static, shared, batch), split=(False, True), split_outputs=True
+    lambda shared, batch: function(*static, shared, batch),
+    split=(False, True),
+    split_outputs=True,
+    devices=devices,
   )
 
 
@@ -123,6 +136,8 @@ def map_examples(
   shared: Any,
   batches: Iterator[dict[str, np.ndarray]],
   size: int,
+  *,
+  iterates: bool = False,
 ) -> Iterator[dict[str, np.ndarray]]:
   """Runs `function(*static, shared, batch)` over batches of examples, on all devices.
 
@@ -132,14 +147,18 @@ def map_examples(
     shared: a tree of arrays that every example needs, such as the variables.
     batches: dictionaries of host arrays [n, ...] with n <= size.
     size: rows that every batch is padded to: a multiple of the devices.
+    iterates: the function loops, as attacks do. On a CPU it then runs on one device: with several
+      at a time, some images of a loop were seen to come out differently from run to run.
 
   Yields:
     The function's outputs for each batch, as host arrays [n, ...] without the padding.
   """
-  mapped, shared = _per_example(function, static), replicate(shared)
+  one = iterates and jax.default_backend() == "cpu"
+  devices = tuple(jax.local_devices()[:1]) if one else None
+  mapped, shared = _per_example(function, static, devices), replicate(shared, devices)
   for batch in batches:
     count = len(next(iter(batch.values())))
-    outputs = unshard(mapped(shared, shard(pad(batch, size))))
+    outputs = unshard(mapped(shared, shard(pad(batch, size), devices)))
     yield jax.tree.map(lambda x, n=count: x[:n], outputs)
 
 

@@ -143,7 +143,9 @@ def perturb(
   static, records = (model, kind, budget.random_start), []
   chunks = parallel.chunks(examples, rows)
   with tqdm(total=len(order.image), desc=title, unit="image", dynamic_ncols=True) as bar:
-    for record in parallel.map_examples(_perturb_batch, static, shared, chunks, rows):
+    for record in parallel.map_examples(
+      _perturb_batch, static, shared, chunks, rows, iterates=True
+    ):
       records.append(record)
       bar.update(len(record["image"]))
   arrays = _joined(records)

@@ -51,7 +51,9 @@ def attacked_logits(
   shared = (variables, eps, step_size, num_steps)
   found = []
   with tqdm(total=len(indices), desc="robust accuracy", unit="image", dynamic_ncols=True) as bar:
-    for logits in parallel.map_examples(_attack_batch, (model,), shared, examples(), size):
+    for logits in parallel.map_examples(
+      _attack_batch, (model,), shared, examples(), size, iterates=True
+    ):
       found.append(logits)
       bar.update(len(logits))
   return np.concatenate(found)
