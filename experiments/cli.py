@@ -15,6 +15,8 @@ from ml_collections import config_flags
 from configs import base
 from jprotop import parallel
 from jprotop.errors import InputError
+from jprotop.evaluation import results
+from jprotop.training import runs
 from jprotop.training.checkpoints import read_config
 
 # Measuring rounds its batches up to the devices, so any number of them will do.
@@ -47,8 +49,7 @@ def run(main: Callable[[], None], *, trains: bool = False) -> None:
     except KeyboardInterrupt:
       _fail("interrupted; the same command goes on from the last checkpoint", 130)
 
-  # absl's --help lists the flags of the command's own file; --workdir belongs to all of them.
-  flags.FLAGS.register_key_flag_for_module(sys.argv[0], flags.FLAGS["workdir"])
+  _show_in_help("workdir")
   app.run(guarded, flags_parser=_parse_flags)
 
 
@@ -67,7 +68,7 @@ def _batch_size(trains: bool) -> int:
 def define_config() -> None:
   """Adds --config; called by the commands that train."""
   config_flags.DEFINE_config_file("config", None, "Config file, such as configs/demo.py.")
-  flags.FLAGS.register_key_flag_for_module(sys.argv[0], flags.FLAGS["config"])
+  _show_in_help("config")
 
 
 def config() -> dict:
@@ -82,18 +83,71 @@ def workdir(*, must_exist: bool = False) -> pathlib.Path:
   if not WORKDIR.value:
     raise InputError("--workdir is missing; name the folder of the run, as in --workdir=runs/demo")
   path = pathlib.Path(WORKDIR.value)
-  networks = sorted(p.parent.name for p in path.glob("*/config.json"))
-  if must_exist and not (path / "config.json").exists() and networks:
-    raise InputError(
-      f"--workdir={path} holds a study; name one of its networks, as in "
-      f"--workdir={path / networks[-1]} ({', '.join(networks)})"
-    )
   if must_exist and not (path / "config.json").exists():
+    if networks := sorted(p.parent.name for p in path.glob("*/config.json")):
+      raise InputError(
+        f"--workdir={path} holds a study; name one of its networks, as in "
+        f"--workdir={path / networks[-1]} ({', '.join(networks)})"
+      )
     raise InputError(
       f"--workdir={path} holds no run; train one with python -m experiments.train "
       f"--config=configs/demo.py --workdir={path}"
     )
   return path
+
+
+def define_images() -> None:
+  """Adds --images, which `jprotop.data.own_images.from_argument` reads."""
+  flags.DEFINE_string(
+    "images",
+    None,
+    "Test-set indices (3,17), image files or a folder (used whole: crop them as the network's "
+    "training images were), or a float32 .npy [N, S, S, 3] in [0, 1].",
+  )
+  _show_in_help("images")
+
+
+def define_drawing(what: str) -> None:
+  """Adds --seed, which decides `what`, and --out, where `measure_run` writes."""
+  flags.DEFINE_integer("seed", 0, f"Of {what}.", lower_bound=0)
+  flags.DEFINE_string("out", None, "Folder for what it writes; default: the run's own.")
+  _show_in_help("seed", "out")
+
+
+def _show_in_help(*names: str) -> None:
+  """absl's --help lists the flags of the command's own file; adds those that this file defines."""
+  for name in names:
+    flags.FLAGS.register_key_flag_for_module(sys.argv[0], flags.FLAGS[name])
+
+
+def integers(flag: str, items: list[str] | None, what: str) -> list[int] | None:
+  """["3", "17"], given in --FLAG, to [3, 17].
+
+  Raises:
+    InputError: one is no integer; the message says `what` they must be.
+  """
+  try:
+    return None if items is None else [int(item) for item in items]
+  except ValueError as error:
+    raise InputError(f"--{flag}={','.join(items)} must be {what}, as in --{flag}=3,17") from error
+
+
+def measure_run(command: str, measure: Callable[..., dict], **arguments) -> dict:
+  """Opens the run in --workdir, measures it, and keeps what was found in results.json.
+
+  That is in --out, or in the run's folder where --out is not given or the command has none.
+
+  Args:
+    measure: takes the Run, the folder to write into and `arguments`; returns sections by name.
+
+  Returns:
+    All that results.json holds now.
+  """
+  folder = workdir(must_exist=True)
+  place = pathlib.Path(getattr(flags.FLAGS, "out", None) or folder)
+  run = runs.open_run(folder)
+  sections = measure(run, place, **arguments)
+  return results.update_results(place, run.config, command, **sections)
 
 
 def _parse_flags(argv: list[str]) -> list[str]:

@@ -17,7 +17,7 @@ from absl import flags
 from experiments import cli
 from jprotop import metrics
 from jprotop.data import jpeg
-from jprotop.evaluation import accuracy, results, robustness
+from jprotop.evaluation import accuracy, robustness
 from jprotop.figures import canvas, curves, tables
 from jprotop.training import runs
 from jprotop.training.runs import Run
@@ -105,14 +105,16 @@ def ensemble(members: list[Run], split_name: str) -> dict:
 
 
 def main() -> None:
-  run = runs.open_run(cli.workdir(must_exist=True))
-  split_name = flags.FLAGS.split
-  if flags.FLAGS.ensemble:
-    others = [runs.open_run(w, run.dataset) for w in flags.FLAGS.ensemble]
-    sections = ensemble([run, *others], split_name)
+  given = flags.FLAGS
+  if given.ensemble:
+    cli.measure_run(
+      "evaluate",
+      lambda run, _: ensemble(
+        [run, *(runs.open_run(w, run.dataset) for w in given.ensemble)], given.split
+      ),
+    )
   else:
-    sections = measure(run, run.workdir, split_name=split_name)
-  results.update_results(run.workdir, run.config, "evaluate", **sections)
+    cli.measure_run("evaluate", measure, split_name=given.split)
 
 
 if __name__ == "__main__":

@@ -29,10 +29,9 @@ from absl import flags
 from experiments import cli, explain_pages
 from jprotop import explain
 from jprotop.data import own_images
-from jprotop.data.dataset import Split
 from jprotop.data.own_images import Images
 from jprotop.errors import InputError
-from jprotop.evaluation import accuracy, results
+from jprotop.evaluation import accuracy
 from jprotop.figures import tables
 from jprotop.files import atomic_path, ensure_folder, write_json
 from jprotop.training import runs
@@ -43,12 +42,7 @@ _NEAREST = 5
 
 def define_flags() -> None:
   """The command's own flags; not at import, for other commands import this file."""
-  flags.DEFINE_string(
-    "images",
-    None,
-    "Test-set indices (3,17), image files or a folder (used whole: crop them as the network's "
-    "training images were), or a float32 .npy [N, S, S, 3] in [0, 1].",
-  )
+  cli.define_images()
   flags.DEFINE_integer("num_images", 3, "How many images, where it draws them.", lower_bound=1)
   flags.DEFINE_integer("num_prototypes", None, "Most activated prototypes shown; default: 10.")
   flags.DEFINE_integer("num_classes", None, "Highest classes of which all is told; default: 3.")
@@ -56,8 +50,7 @@ def define_flags() -> None:
   flags.DEFINE_integer("nearest", None, f"How many; default: {_NEAREST}. Implies --global.")
   flags.DEFINE_list("prototypes", None, "Of these alone (0,3,5); implies --global.")
   flags.DEFINE_list("ensemble", [], "Other runs on the same data, whose logits are added.")
-  flags.DEFINE_integer("seed", 0, "Of the choice of images.", lower_bound=0)
-  flags.DEFINE_string("out", None, "Folder for what it writes; default: the run's own.")
+  cli.define_drawing("the choice of images")
 
 
 def measure(
@@ -82,25 +75,25 @@ def measure(
   Raises:
     InputError: a prototype, an image or a number that there is not, or other data in the ensemble.
   """
-  available, splits = len(run.model.prototype_class), (run.seen.train, run.seen.test)
+  available = len(run.model.prototype_class)
   top = min(10, available) if num_prototypes is None else num_prototypes
   classes = min(3, len(run.class_names)) if num_classes is None else num_classes
   wanted = range(available) if prototypes is None else prototypes
   _check_request(run, top, classes)
   for member in ensemble:
     _check_member(run, member)
-  if nearest is not None:
+  splits = () if nearest is None else (run.seen.train, run.seen.test)
+  for split in splits:
     explain.check_prototypes(wanted, available)
-    for split in splits:
-      explain.check_neighbours(nearest, split)
-  choose = functools.partial(choose_images, images=images, num_images=num_images, seed=seed)
-  chosen = choose(run.seen.test)
+    explain.check_neighbours(nearest, split)
+  choose = functools.partial(choose_images, run, images=images, num_images=num_images, seed=seed)
+  chosen = choose(run.image_size)
   ensure_folder(place / "figures")
   size = run.config["training"]["evaluation_batch_size"]
   look = functools.partial(explain.local_analysis, batch_size=size)
   record = look(run.model, run.variables, chosen.image, num_prototypes=top)
   if ensemble:
-    record["ensemble_logits"] = _ensemble_logits(run, ensemble, record["logits"], choose, look)
+    record["ensemble_logits"] = _ensemble_logits(ensemble, record["logits"], choose, look)
   told = [explain_pages.tell_image(run, chosen, record, i, classes) for i in range(len(chosen))]
   _save_arrays(place / "explain.npz", image_id=np.array(chosen.image_id), **record)
   write_json(place / "explain.json", {"images": told, "unreadable": chosen.unreadable})
@@ -135,22 +128,24 @@ def _check_member(run: Run, member: Run) -> None:
     )
 
 
-def choose_images(split: Split, *, images: str | None, num_images: int, seed: int) -> Images:
-  """What `--images` names, or test images drawn from a seed."""
+def choose_images(
+  run: Run, image_size: int, *, images: str | None, num_images: int, seed: int
+) -> Images:
+  """What `--images` names, or test images drawn from a seed; `image_size` S is in pixels."""
+  test = lambda: dataclasses.replace(run.seen.test, image_size=image_size)  # noqa: E731
   if images is not None:
-    return own_images.from_argument(images, split)
-  drawn = np.random.default_rng([seed, 8]).permutation(len(split))[:num_images]
-  return own_images.from_split(split, np.sort(drawn))
+    return own_images.from_argument(images, image_size, test)
+  drawn = np.random.default_rng([seed, 8]).permutation(len(test()))[:num_images]
+  return own_images.from_split(test(), np.sort(drawn))
 
 
 def _ensemble_logits(
-  run: Run, ensemble: Sequence[Run], own: np.ndarray, choose: Callable, look: Callable
+  ensemble: Sequence[Run], own: np.ndarray, choose: Callable, look: Callable
 ) -> np.ndarray:
   """Summed logits [N, C]; each network gets the same images, at its own size."""
   scores = [own]
   for member in ensemble:
-    split = dataclasses.replace(run.seen.test, image_size=member.config["data"]["image_size"])
-    images = choose(split).image
+    images = choose(member.image_size).image
     scores.append(look(member.model, member.variables, images, num_prototypes=1)["logits"])
   return accuracy.sum_logits(scores)
 
@@ -192,37 +187,27 @@ def _write_nearest(
   return {"purity": shares}
 
 
-def parse_prototypes(items: list[str] | None) -> list[int] | None:
-  """["3", "17"] to [3, 17]."""
-  try:
-    return None if items is None else [int(item) for item in items]
-  except ValueError as error:
-    raise InputError(
-      f"--prototypes={','.join(items)} must be numbers of prototypes, as in --prototypes=0,3,5"
-    ) from error
-
-
 def main() -> None:
   given = flags.FLAGS
-  workdir = cli.workdir(must_exist=True)
-  place = pathlib.Path(given.out) if given.out else workdir
-  prototypes, nearest = parse_prototypes(given.prototypes), given.nearest
+  prototypes = cli.integers("prototypes", given.prototypes, "numbers of prototypes")
+  nearest = given.nearest
   if nearest is None and (given["global"].value or prototypes is not None):
     nearest = _NEAREST
-  run = runs.open_run(workdir)
-  sections = measure(
-    run,
-    place,
-    images=given.images,
-    num_images=given.num_images,
-    num_prototypes=given.num_prototypes,
-    num_classes=given.num_classes,
-    nearest=nearest,
-    prototypes=prototypes,
-    ensemble=[runs.open_run(folder) for folder in given.ensemble],
-    seed=given.seed,
+  cli.measure_run(
+    "explain",
+    lambda run, place: measure(
+      run,
+      place,
+      images=given.images,
+      num_images=given.num_images,
+      num_prototypes=given.num_prototypes,
+      num_classes=given.num_classes,
+      nearest=nearest,
+      prototypes=prototypes,
+      ensemble=[runs.open_run(folder) for folder in given.ensemble],
+      seed=given.seed,
+    ),
   )
-  results.update_results(place, run.config, "explain", **sections)
 
 
 if __name__ == "__main__":

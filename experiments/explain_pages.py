@@ -48,7 +48,7 @@ def _tell_prototypes(run: Run, record: dict, i: int, prototypes: np.ndarray, lab
   weights = np.asarray(run.variables["params"]["last_layer"])
   activations = record["activations"][i : i + 1]
   added = explain.contributions(activations, weights, np.array([label]))[0]
-  boxes = explain.boxes_of(record["similarity_map"][i][..., prototypes], run.seen.test.image_size)
+  boxes = explain.boxes_of(record["similarity_map"][i][..., prototypes], run.image_size)
   return [
     {
       "prototype": p,
@@ -105,14 +105,6 @@ def _tell_patches(run: Run, name: str, near: dict, q: int) -> list[dict]:
 # --- pages
 
 
-def _source(run: Run, prototype: int) -> tuple[np.ndarray | None, regions.Box | None]:
-  """The training image of a prototype, as the network saw it, and its box; None if not known."""
-  if run.provenance is None:
-    return None, None
-  image = run.seen.train.pixels[run.provenance["image"][prototype]]
-  return to_float(image), regions.Box(*run.provenance["box"][prototype].tolist())
-
-
 def draw_images(
   figures: pathlib.Path, run: Run, chosen: Images, record: dict, told: list[dict]
 ) -> None:
@@ -121,7 +113,7 @@ def draw_images(
   for i, entry in enumerate(tqdm(told, desc="explaining", unit="image", dynamic_ncols=True)):
     size, evidence = chosen.image.shape[1], []
     for item in entry["top_prototypes"]:
-      source_image, source_box = _source(run, item["prototype"])
+      source_image, source_box = run.source(item["prototype"])
       evidence.append(
         explanations.Evidence(
           prototype_id=item["prototype"],
@@ -177,7 +169,7 @@ def _neighbourhood(run: Run, prototype: int, found: dict, q: int) -> explanation
         sq_dist=float(near["sq_dist"][k]),
       )
 
-  source_image, source_box = _source(run, prototype)
+  source_image, source_box = run.source(prototype)
   return explanations.Neighbourhood(
     prototype_id=int(prototype),
     source_image=source_image,

@@ -23,13 +23,11 @@ from absl import flags
 from experiments import budget, cli
 from jprotop import regions
 from jprotop.data import own_images
-from jprotop.data.batches import to_float
 from jprotop.errors import InputError
-from jprotop.evaluation import attack, attack_cases, results
+from jprotop.evaluation import attack, attack_cases
 from jprotop.evaluation import head_on_stomach as experiment
 from jprotop.figures import canvas, curves, panels, tables
 from jprotop.files import atomic_path, ensure_folder
-from jprotop.training import runs
 from jprotop.training.runs import Run
 
 _NUM_FIGURES = 6
@@ -37,12 +35,7 @@ _NUM_FIGURES = 6
 
 def define_flags() -> None:
   """The command's own flags; not at import, for other commands import this file."""
-  flags.DEFINE_string(
-    "images",
-    None,
-    "Test-set indices (3,17), image files or a folder (used whole: crop them as the network's "
-    "training images were), or a float32 .npy [N, S, S, 3] in [0, 1].",
-  )
+  cli.define_images()
   flags.DEFINE_integer("num_images", None, "How many images, where it chooses them.", lower_bound=1)
   flags.DEFINE_integer(
     "prototype", None, "Prototype to move; default: the most activated of the predicted class."
@@ -53,9 +46,8 @@ def define_flags() -> None:
   flags.DEFINE_string("target_part", None, "S_noisy as a part or group: belly, tail, head.")
   budget.define_flags()
   flags.DEFINE_boolean("random_start", True, "Start from noise U(-eps, eps).")
-  flags.DEFINE_integer("seed", 0, "Of the choice of images and of the noise.", lower_bound=0)
   flags.DEFINE_enum("protocol", None, list(attack_cases.RULES), "Default: the run's own.")
-  flags.DEFINE_string("out", None, "Folder for what it writes; default: the run's own.")
+  cli.define_drawing("the choice of images and of the noise")
 
 
 def parse_cells(text: str) -> tuple[tuple[int, int], tuple[int, int]]:
@@ -126,8 +118,11 @@ def measure(
 
 
 def check_pushed(run: Run) -> None:
-  """Raises InputError where the prototypes are not those of training images yet."""
-  if run.provenance is None:
+  """Raises InputError where the prototypes are not those of training images yet.
+
+  Of a network that was imported they are, though it may not be known which.
+  """
+  if run.provenance is None and not run.imported:
     raise InputError(
       f"{run.workdir} has no pushed prototypes yet; run experiments.train to its end"
     )
@@ -137,9 +132,9 @@ def _choose_images(
   run: Run, images: str | None, num_images: int | None, seed: int
 ) -> tuple[own_images.Images, np.ndarray | None]:
   """The images, and, where they are drawn, the activations [N_test, P] of the whole test set."""
-  split = run.seen.test
   if images is not None:
-    return own_images.from_argument(images, split), None
+    return own_images.from_argument(images, run.image_size, lambda: run.seen.test), None
+  split = run.seen.test
   size = run.config["training"]["evaluation_batch_size"]
   scores = attack.scores(run.model, run.variables, split, batch_size=size)
   count = run.config["attack"]["num_images"] if num_images is None else num_images
@@ -197,11 +192,12 @@ def figure_example(
 ) -> panels.HeadOnStomachExample:
   """What Figure 1 shows of the i-th image of a record as `attack.as_record` makes it."""
   size, prototype = images.image.shape[1], int(record["prototype"][i])
-  classes, provenance, label = run.class_names, run.provenance, int(images.label[i])
+  classes, label = run.class_names, int(images.label[i])
+  source_image, source_box = run.source(prototype)
   clean, attacked = record["clean_similarity_map"][i], record["attacked_similarity_map"][i]
   return panels.HeadOnStomachExample(
-    source_image=to_float(run.seen.train.pixels[provenance["image"][prototype]]),
-    source_box=regions.Box(*provenance["box"][prototype].tolist()),
+    source_image=source_image,
+    source_box=source_box,
     image=record["images"][i],
     attacked=record["attacked"][i],
     clean_map_up=regions.upsample(clean, size, size),
@@ -249,11 +245,9 @@ def main() -> None:
   if given.target_cells and given.target_part:
     raise InputError("--target_cells and --target_part exclude each other; give one")
   cells = parse_cells(given.target_cells) if given.target_cells else None
-  workdir = cli.workdir(must_exist=True)
-  place, run = pathlib.Path(given.out or workdir), runs.open_run(workdir)
-  sections = measure(
-    run,
-    place,
+  cli.measure_run(
+    "head_on_stomach",
+    measure,
     images=given.images,
     num_images=given.num_images,
     prototype=given.prototype,
@@ -263,7 +257,6 @@ def main() -> None:
     random_start=given.random_start,
     **budget.given(),
   )
-  results.update_results(place, run.config, "head_on_stomach", **sections)
 
 
 if __name__ == "__main__":

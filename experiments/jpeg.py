@@ -19,13 +19,11 @@ from experiments import cli
 from jprotop import regions
 from jprotop.data import batches, jpeg, own_images
 from jprotop.data.dataset import Split
-from jprotop.errors import InputError
-from jprotop.evaluation import head_on_stomach, jpeg_drift, results
+from jprotop.evaluation import head_on_stomach, jpeg_drift
 from jprotop.evaluation.jpeg_drift import Seen
 from jprotop.figures import canvas, jpeg_charts, jpeg_panels, tables
 from jprotop.figures.page import View
 from jprotop.files import atomic_path, ensure_folder
-from jprotop.training import runs
 from jprotop.training.runs import Run
 
 _TOP_K = 5
@@ -40,8 +38,7 @@ def define_flags() -> None:
   )
   flags.DEFINE_list("images", None, "Indices of the test images to show (3,17).")
   flags.DEFINE_integer("num_figures", 3, "How many images to show, if drawn.", lower_bound=0)
-  flags.DEFINE_integer("seed", 0, "Of the choice of the images to show.", lower_bound=0)
-  flags.DEFINE_string("out", None, "Folder for what it writes; default: the run's own.")
+  cli.define_drawing("the choice of the images to show")
 
 
 def measure(
@@ -162,7 +159,7 @@ def _examples(
   views = (_views(run, version, shown, prototypes) for version in (compressed_split, split))
   examples = []
   for i, prototype, altered, original in zip(shown, prototypes.tolist(), *views):
-    source_image, source_box = _source(run, prototype)
+    source_image, source_box = run.source(prototype)
     examples.append(
       jpeg_panels.JpegExample(
         source_image=source_image,
@@ -198,14 +195,6 @@ def _views(run: Run, split: Split, shown: list[int], prototypes: np.ndarray) -> 
   return views
 
 
-def _source(run: Run, prototype: int) -> tuple[np.ndarray | None, regions.Box | None]:
-  """The training image that a prototype was pushed onto, as the network saw it, and its box."""
-  if run.provenance is None:
-    return None, None
-  image = run.seen.train.pixels[run.provenance["image"][prototype]]
-  return batches.to_float(image), regions.Box(*run.provenance["box"][prototype].tolist())
-
-
 def _print_summary(place: pathlib.Path, run: Run, scheme: jpeg.Scheme, numbers: dict) -> None:
   count, trained = len(scheme.classes), run.config["variant"].startswith("jpeg")
   print(f"JPEG, quality {scheme.quality}, {count} of {len(run.class_names)} classes compressed:")
@@ -231,31 +220,17 @@ def _print_summary(place: pathlib.Path, run: Run, scheme: jpeg.Scheme, numbers: 
   print(f"  figures in {place}/figures, arrays in {place}/jpeg.npz")
 
 
-def parse_indices(items: list[str] | None) -> list[int] | None:
-  """["3", "17"] to [3, 17]."""
-  try:
-    return None if items is None else [int(item) for item in items]
-  except ValueError as error:
-    raise InputError(
-      f"--images={','.join(items)} must be indices of test images, as in --images=3,17"
-    ) from error
-
-
 def main() -> None:
   given = flags.FLAGS
-  workdir = cli.workdir(must_exist=True)
-  place = pathlib.Path(given.out) if given.out else workdir
-  run = runs.open_run(workdir)
-  sections = measure(
-    run,
-    place,
+  cli.measure_run(
+    "jpeg",
+    measure,
     quality=given.quality,
     classes=given.classes,
-    images=parse_indices(given.images),
+    images=cli.integers("images", given.images, "indices of test images"),
     num_figures=given.num_figures,
     seed=given.seed,
   )
-  results.update_results(place, run.config, "jpeg", **sections)
 
 
 if __name__ == "__main__":

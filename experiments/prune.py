@@ -17,10 +17,10 @@ from experiments import cli
 from jprotop import explain
 from jprotop.data.dataset import Split
 from jprotop.errors import InputError
-from jprotop.evaluation import accuracy, results
+from jprotop.evaluation import accuracy
 from jprotop.figures import tables
 from jprotop.files import ensure_folder
-from jprotop.training import last_layer, pruning, runs
+from jprotop.training import last_layer, pruning
 from jprotop.training.runs import Run
 
 
@@ -97,18 +97,15 @@ def _print_summary(place: pathlib.Path, numbers: dict) -> None:
 
 def main() -> None:
   given = flags.FLAGS
-  workdir = cli.workdir(must_exist=True)
   if not given.out:
     raise InputError("--out is missing; name a folder for the new run, as in --out=runs/pruned")
-  run, place = runs.open_run(workdir), pathlib.Path(given.out)
-  sections = measure(
-    run,
-    place,
+  cli.measure_run(
+    "prune",
+    measure,
     neighbours=given.neighbours,
     threshold=given.threshold,
     epochs=given.epochs,
   )
-  results.update_results(place, run.config, "prune", **sections)
 
 
 if __name__ == "__main__":

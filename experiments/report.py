@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from experiments import cli
 from jprotop import metrics, regions
 from jprotop.data.batches import to_float
-from jprotop.evaluation import results
 from jprotop.figures import canvas, curves, panels, tables
 from jprotop.figures.run_report import write_run_report
 from jprotop.training import runs
@@ -63,10 +62,8 @@ def _prototypes(run: Run) -> Iterator[panels.Prototype]:
 
 
 def main() -> None:
-  run = runs.open_run(cli.workdir(must_exist=True))
-  sections = measure(run, run.workdir)
-  numbers = results.update_results(run.workdir, run.config, "report", **sections)
-  print(f"report: {write_run_report(run.workdir, numbers)}")
+  numbers = cli.measure_run("report", measure)
+  print(f"report: {write_run_report(cli.workdir(), numbers)}")
 
 
 if __name__ == "__main__":

@@ -115,8 +115,7 @@ class Study:
     if name not in self._correct:
       run, test = self.network(name), self.dataset.test
       size = run.config["training"]["evaluation_batch_size"]
-      scores = accuracy.predict(run.model, run.variables, test, batch_size=size)
-      self._correct[name] = scores.argmax(axis=1) == test.label
+      self._correct[name] = accuracy.correct(run.model, run.variables, test, batch_size=size)
     return self._correct[name]
 
 

@@ -17,7 +17,7 @@ import numpy as np
 from absl import flags
 
 from experiments import budget, cli
-from jprotop.evaluation import accuracy, attack, attack_cases, attack_rounds, results
+from jprotop.evaluation import accuracy, attack, attack_cases, attack_rounds
 from jprotop.evaluation import success_rate as experiment
 from jprotop.evaluation.attack import Budget
 from jprotop.evaluation.attack_cases import RULES, Rules
@@ -40,8 +40,7 @@ def define_flags() -> None:
     "Another run: `authors` takes only images that both networks classify correctly.",
   )
   budget.define_flags()
-  flags.DEFINE_integer("seed", 0, "Of the choice of images and of the noise.", lower_bound=0)
-  flags.DEFINE_string("out", None, "Folder for what it writes; default: the run's own.")
+  cli.define_drawing("the choice of images and of the noise")
 
 
 def measure(
@@ -211,26 +210,25 @@ def _correct_too(run: Run, workdir: str) -> np.ndarray:
   """Which of the run's test images another network classifies correctly, boolean [N_test]."""
   other = runs.open_run(workdir, run.dataset)
   split, size = run.seen.test, run.config["training"]["evaluation_batch_size"]
-  scores = accuracy.predict(other.model, other.variables, split, batch_size=size)
-  return scores.argmax(axis=1) == split.label
+  return accuracy.correct(other.model, other.variables, split, batch_size=size)
 
 
 def main() -> None:
   given = flags.FLAGS
-  workdir = cli.workdir(must_exist=True)
-  place, run = pathlib.Path(given.out or workdir), runs.open_run(workdir)
-  sections = measure(
-    run,
-    place,
-    num_images=given.num_images,
-    top_k=given.top_k,
-    protocol=given.protocol,
-    ablation=given.ablation,
-    also_correct=_correct_too(run, given.also_correct) if given.also_correct else None,
-    seed=given.seed,
-    **budget.given(),
+  cli.measure_run(
+    "success_rate",
+    lambda run, place: measure(
+      run,
+      place,
+      num_images=given.num_images,
+      top_k=given.top_k,
+      protocol=given.protocol,
+      ablation=given.ablation,
+      also_correct=_correct_too(run, given.also_correct) if given.also_correct else None,
+      seed=given.seed,
+      **budget.given(),
+    ),
   )
-  results.update_results(place, run.config, "success_rate", **sections)
 
 
 if __name__ == "__main__":

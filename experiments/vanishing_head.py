@@ -17,11 +17,10 @@ from absl import flags
 from experiments import budget, cli
 from experiments.head_on_stomach import check_pushed, figure_example
 from jprotop.data import own_images
-from jprotop.evaluation import attack, attack_cases, results
+from jprotop.evaluation import attack, attack_cases
 from jprotop.evaluation import vanishing_head as experiment
 from jprotop.figures import canvas, panels, tables
 from jprotop.files import ensure_folder
-from jprotop.training import runs
 from jprotop.training.runs import Run
 
 _NUM_FIGURES = 3
@@ -31,8 +30,7 @@ def define_flags() -> None:
   """The command's own flags; not at import, for other commands import this file."""
   flags.DEFINE_integer("num_images", None, "How many images; default: the run's config.")
   budget.define_flags()
-  flags.DEFINE_integer("seed", 0, "Of the choice of images and of the noise.", lower_bound=0)
-  flags.DEFINE_string("out", None, "Folder for what it writes; default: the run's own.")
+  cli.define_drawing("the choice of images and of the noise")
 
 
 def measure(
@@ -110,10 +108,13 @@ def _print_summary(place: pathlib.Path, numbers: dict) -> None:
 
 def main() -> None:
   given = flags.FLAGS
-  workdir = cli.workdir(must_exist=True)
-  place, run = pathlib.Path(given.out or workdir), runs.open_run(workdir)
-  sections = measure(run, place, num_images=given.num_images, seed=given.seed, **budget.given())
-  results.update_results(place, run.config, "vanishing_head", **sections)
+  cli.measure_run(
+    "vanishing_head",
+    measure,
+    num_images=given.num_images,
+    seed=given.seed,
+    **budget.given(),
+  )
 
 
 if __name__ == "__main__":

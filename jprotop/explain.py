@@ -41,8 +41,7 @@ def local_analysis(
   check_num_prototypes(num_prototypes, len(model.prototype_class))
   size = parallel.round_up(min(batch_size, len(images)))
   chunks = parallel.chunks({"image": images}, size)
-  parts = list(parallel.map_examples(_say_batch, (model,), variables, chunks, size))
-  record = {name: np.concatenate([part[name] for part in parts]) for name in _SAID}
+  record = parallel.gather_examples(_say_batch, (model,), variables, chunks, size)
   record["top_prototypes"] = metrics.highest(record["activations"], num_prototypes)
   rows = [
     boxes_of(maps[..., top], images.shape[1])
@@ -103,12 +102,10 @@ def nearest_cells(
   """
   size = parallel.round_up(batch_size)
   shared, images = (variables, np.asarray(prototypes)), batches.in_order(split, size)
-  parts = []
-  with _bar(f"distances, {split.name}", len(split)) as bar:
-    for part in parallel.map_examples(_nearest_batch, (model,), shared, images, size):
-      parts.append(part)
-      bar.update(len(part["cell"]))
-  return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+  title = f"distances, {split.name}"
+  return parallel.gather_examples(
+    _nearest_batch, (model,), shared, images, size, total=len(split), title=title
+  )
 
 
 def nearest_images(sq_dist: np.ndarray, k: int) -> np.ndarray:
@@ -159,7 +156,8 @@ def _boxes(model, variables, split: Split, prototypes, image: np.ndarray, batch_
   boxes = np.zeros((*image.shape, 4), np.int32)
   shown = batches.in_order(split, size, chosen)
   left = iter(chosen)
-  with _bar(f"boxes, {split.name}", len(chosen)) as bar:
+  title = f"boxes, {split.name}"
+  with tqdm(total=len(chosen), desc=title, unit="image", dynamic_ncols=True) as bar:
     for maps in parallel.map_examples(_maps_batch, (model,), (variables, prototypes), shown, size):
       for found, index in zip(maps, left):
         prototype, place = np.nonzero(image == index)
@@ -193,7 +191,3 @@ def check_neighbours(k: int, split: Split) -> None:
       f"{k} nearest patches, one an image, cannot be found among the {len(split)} images of the "
       f"{split.name} split; ask for 1 to {len(split)}"
     )
-
-
-def _bar(title: str, total: int) -> tqdm:
-  return tqdm(total=total, desc=title, unit="image", dynamic_ncols=True)

@@ -14,6 +14,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from tqdm import tqdm
 
 from jprotop.errors import InputError
 
@@ -160,6 +161,32 @@ def map_examples(
     count = len(next(iter(batch.values())))
     outputs = unshard(mapped(shared, shard(pad(batch, size), devices)))
     yield jax.tree.map(lambda x, n=count: x[:n], outputs)
+
+
+def gather_examples(
+  function: Callable,
+  static: tuple,
+  shared: Any,
+  batches: Iterator[dict[str, np.ndarray]],
+  size: int,
+  *,
+  total: int = 0,
+  title: str | None = None,
+  iterates: bool = False,
+) -> Any:
+  """The outputs of `map_examples` for all batches together: a tree of host arrays [N, ...].
+
+  Args:
+    title: of a progress bar over `total` examples; None: none is shown.
+  """
+  parts = []
+  with tqdm(
+    total=total, desc=title, unit="image", dynamic_ncols=True, disable=title is None
+  ) as bar:
+    for part in map_examples(function, static, shared, batches, size, iterates=iterates):
+      parts.append(part)
+      bar.update(len(jax.tree.leaves(part)[0]))
+  return jax.tree.map(lambda *arrays: np.concatenate(arrays), *parts)
 
 
 def chunks(examples: dict[str, np.ndarray], size: int) -> Iterator[dict[str, np.ndarray]]:

@@ -10,7 +10,7 @@ from commands import command
 from PIL import Image
 
 import jprotop
-from experiments import budget, head_on_stomach, report
+from experiments import budget, cli, head_on_stomach, report
 from jprotop.errors import InputError
 from jprotop.evaluation.attack_cases import Target
 from jprotop.figures.run_report import write_run_report
@@ -144,6 +144,13 @@ def test_an_eps_may_be_written_as_a_fraction():
       parse(text)
 
 
+def test_a_list_of_numbers():
+  assert cli.integers("images", None, "indices") is None
+  assert cli.integers("images", ["3", "17"], "indices") == [3, 17]
+  with pytest.raises(InputError, match=r"--images=3,bird\.jpg must be indices"):
+    cli.integers("images", ["3", "bird.jpg"], "indices")
+
+
 @pytest.mark.parametrize("text", ["1,1", "1,1:2", "a,b:c,d", "1,1:2,2:3,3"])
 def test_malformed_cells(text):
   with pytest.raises(InputError, match="row,column:row,column"):
@@ -162,6 +169,12 @@ def test_the_report_is_one_page_with_the_numbers(in_cache, tmp_path):
   assert not re.search(r"""(src|href)=["']?https?:""", page)
 
 
+def test_help_lists_the_flags_that_commands_share(tmp_path):
+  listed = command("head_on_stomach", "--help", cache=tmp_path).stdout
+  for name in ("workdir", "out", "seed", "images", "eps", "target_part"):
+    assert f"  --{name}: " in listed
+
+
 @pytest.mark.parametrize(
   "module, arguments, message",
   [
@@ -171,6 +184,8 @@ def test_the_report_is_one_page_with_the_numbers(in_cache, tmp_path):
     ("train", ["--workdir=x", "--config=configs/nope.py"], "configs/nope.py"),
     ("evaluate", ["--workdir=nowhere"], "holds no run"),
     ("evaluate", ["--workdir=RUN", "surplus"], "surplus"),
+    ("explain", ["--prototypes=a"], "--prototypes=a must be numbers of prototypes"),
+    ("head_on_stomach", ["--target_cells=1,1:2,2", "--target_part=tail"], "exclude each other"),
     ("train", ["--workdir=RUN", "--config=configs/tiny.py", "--config.seed=5"], "seed: there 0"),
     ("train", ["--workdir=x", "--config=configs/cub_small.py", "--config.data.dir=n"], "download"),
   ],

@@ -13,7 +13,7 @@ from golden import weights
 
 from jprotop import losses, parallel, push, regions
 from jprotop.attacks import objectives, pgd
-from jprotop.interchange.names import flax_entry, variables_from_state_dict
+from jprotop.interchange.names import entries_of, variables_from_state_dict
 from jprotop.models.protopnet import ProtoPNet
 from jprotop.training import steps
 from jprotop.training.phases import Phase, make_optimizer
@@ -206,7 +206,7 @@ def test_losses_of_three_joint_steps(reference, trained):
 
 def test_parameters_after_three_joint_steps(reference, trained):
   wanted, params = reference.figures, trained[0].params
-  conv, _ = flax_entry(str(wanted["first_conv_name"]), reference.state)
+  conv = entries_of(reference.model)[str(wanted["first_conv_name"])].path
   kernel = params[conv[1]][conv[2]]["kernel"].transpose(3, 2, 0, 1)[:4]
   after = {
     "prototypes": (params["prototypes"][:6], wanted["prototypes_after"]),

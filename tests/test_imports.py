@@ -9,7 +9,14 @@ ROOT = pathlib.Path(__file__).parent.parent
 # From bottom to top. A file may import from lower layers and from its own package.
 LAYERS = (
   {"jprotop.errors"},
-  {"jprotop.files", "jprotop.similarity", "jprotop.regions", "jprotop.losses", "jprotop.metrics"},
+  {
+    "jprotop.files",
+    "jprotop.download",
+    "jprotop.similarity",
+    "jprotop.regions",
+    "jprotop.losses",
+    "jprotop.metrics",
+  },
   {"jprotop.parallel", "jprotop.models", "jprotop.data"},
   {"jprotop.interchange", "jprotop.attacks", "jprotop.push", "jprotop.explain"},
   {"jprotop.evaluation"},

@@ -143,13 +143,6 @@ def test_images_are_drawn_from_the_papers_group_or_the_next_that_has_any():
   assert min(jpeg_command.draw_images(groups, 20, 0)) == 10
 
 
-def test_indices_must_be_numbers():
-  assert jpeg_command.parse_indices(None) is None
-  assert jpeg_command.parse_indices(["3", "17"]) == [3, 17]
-  with pytest.raises(InputError, match="must be indices"):
-    jpeg_command.parse_indices(["bird.jpg"])
-
-
 @pytest.fixture(scope="module")
 def opened(run):
   """The standard network of the tiny run, opened."""

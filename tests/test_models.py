@@ -8,10 +8,11 @@ from conftest import TINY, drawn_variables
 
 from jprotop.errors import InputError
 from jprotop.models import protopnet
+from jprotop.models.densenet import DenseLayer, average_pool
 from jprotop.models.layers import LayerOptions
 from jprotop.models.protopnet import BACKBONES, BackboneClassifier, ProtoPNet
 
-BOTTLENECKS = ("resnet50", "resnet101", "resnet152")
+FEATURES = {"resnet50": 2048, "densenet169": 1664}
 
 
 def build(num_classes=3, **changes):
@@ -39,19 +40,56 @@ def test_every_backbone_has_the_grid_it_promises(name):
 
 
 @pytest.mark.parametrize(
+  ("name", "published", "features"),  # torchvision's sizes count 1000 classes over the features
+  [
+    ("densenet121", 7_978_856, 1024),
+    ("densenet161", 28_681_000, 2208),
+    ("densenet169", 14_149_480, 1664),
+    ("densenet201", 20_013_928, 1920),
+  ],
+)
+def test_densenets_have_the_published_number_of_parameters(name, published, features):
+  shapes = parameter_shapes(BackboneClassifier(name, 1000), 32)
+  assert shapes["classifier"]["kernel"].shape[0] == features
+  assert sum(leaf.size for leaf in jax.tree.leaves(shapes)) == published
+
+
+@pytest.mark.parametrize(("height", "width"), [(4, 6), (5, 6), (4, 7), (3, 5)])
+def test_average_pool_leaves_out_an_odd_last_row_and_column(height, width):
+  x = pictures(size=7)[:, :height, :width]
+  out, vjp = jax.vjp(average_pool, x)
+  assert out.shape == (2, height // 2, width // 2, 3)
+  gradient = np.zeros(x.shape)
+  weight = np.arange(1.0, out.size + 1, dtype=np.float32).reshape(out.shape)
+  for i, j in np.ndindex(*out.shape[1:3]):
+    cells = np.s_[:, 2 * i : 2 * i + 2, 2 * j : 2 * j + 2]
+    np.testing.assert_allclose(out[:, i, j], np.mean(x[cells], axis=(1, 2)), rtol=1e-6)
+    gradient[cells] = weight[:, i : i + 1, j : j + 1] / 4
+  assert (vjp(jnp.asarray(weight))[0] == gradient).all()
+
+
+def test_a_dense_layer_passes_its_input_on_in_front_of_what_it_adds():
+  layer = DenseLayer(4, LayerOptions())
+  x = pictures(size=5)
+  out, _ = layer.init_with_output(jax.random.key(0), x, False, None)
+  assert out.shape == (2, 5, 5, 7) and (out[..., :3] == x).all() and out[..., 3:].any()
+
+
+@pytest.mark.parametrize(
   ("backbone", "depth", "widths"),
   [
     ("resnet18", 128, [256, 256, 128, 128]),
     ("resnet18", 100, [256, 256, 128, 128, 100, 100]),
     ("vgg11", 512, [512, 512]),
     ("resnet50", 256, [1024, 1024, 512, 512, 256, 256]),
+    ("densenet169", 512, [832, 832, 512, 512]),
   ],
 )
 def test_bottleneck_add_on_halves_in_pairs_down_to_the_depth(backbone, depth, widths):
   shapes = parameter_shapes(build(backbone=backbone, prototype_depth=depth, addon="bottleneck"), 64)
   add_on = shapes["add_on"]
   assert [add_on[f"conv{2 * i}"]["bias"].shape[0] for i in range(len(add_on))] == widths
-  assert add_on["conv0"]["kernel"].shape[2] == (2048 if backbone in BOTTLENECKS else 512)
+  assert add_on["conv0"]["kernel"].shape[2] == FEATURES.get(backbone, 512)
 
 
 def test_the_forward_pass_is_eq_1_its_maximum_and_the_last_layer(tiny):
@@ -176,7 +214,7 @@ def test_backbone_classifier_averages_over_the_cells():
 @pytest.mark.parametrize(
   ("changes", "message"),
   [
-    ({"backbone": "resnet19"}, "backbone='resnet19'.*resnet18.*vgg19_bn"),
+    ({"backbone": "resnet19"}, "backbone='resnet19'.*densenet121.*resnet18.*vgg19_bn"),
     ({"addon": "none"}, "addon='none'.*bottleneck, regular"),
     ({"similarity": "cosine"}, "similarity='cosine'.*linear, log"),
     ({"distance": "l1"}, "distance='l1'.*l2, squared_l2"),
@@ -204,6 +242,7 @@ def test_variables_of_another_network_are_refused_with_a_list(tiny):
   assert "params/last_layer: shape (6, 2) where (6, 3) is needed" in message
 
 
-def test_drawn_variables_fit_networks_without_batch_norm():
-  model = build(backbone="vgg11", prototype_depth=4)
+@pytest.mark.parametrize("backbone", ["vgg11", "densenet121"])
+def test_drawn_variables_fit_the_other_networks(backbone):
+  model = build(backbone=backbone, prototype_depth=4)
   protopnet.check_variables(model, drawn_variables(model, 32), 32)

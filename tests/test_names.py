@@ -18,6 +18,7 @@ NETWORKS = {
   "resnet50": "bottleneck",
   "vgg19": "regular",
   "vgg19_bn": "bottleneck",
+  "densenet121": "regular",
 }
 
 
@@ -98,6 +99,6 @@ def test_counters_may_be_absent_and_all_else_is_strict():
   with pytest.raises(InputError) as error:
     variables_from_state_dict(model, state)
   message = str(error.value)
-  assert "missing: params/features/layer3_1/conv2/kernel" in message
-  assert "not used: params/features/layer3_1/conv9/kernel" in message
-  assert "params/last_layer: shape" in message
+  assert "missing: features.layer3.1.conv2.weight" in message
+  assert "not used: features.layer3.1.conv9.weight" in message
+  assert "last_layer.weight: shape" in message

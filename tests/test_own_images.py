@@ -34,7 +34,7 @@ def whole(path):
 
 @pytest.mark.parametrize("argument", ["2,0", " 2 , 0 ,"])
 def test_indices_are_images_of_the_split_with_all_that_is_known(argument, split):
-  images = own_images.from_argument(argument, split)
+  images = own_images.from_argument(argument, split.image_size, lambda: split)
   assert len(images) == 2
   assert images.image_id == [split.image_id[2], split.image_id[0]]
   assert images.label.tolist() == [2, 0]
@@ -47,11 +47,11 @@ def test_indices_are_images_of_the_split_with_all_that_is_known(argument, split)
 def test_an_index_outside_the_split(argument, index, split):
   message = f"image index {index} is outside the test split; it has 3 images, 0 to 2"
   with pytest.raises(InputError, match=message):
-    own_images.from_argument(argument, split)
+    own_images.from_argument(argument, split.image_size, lambda: split)
 
 
 def test_a_folder_is_its_images_in_order_whole_and_without_labels(pictures, split):
-  images = own_images.from_argument(str(pictures), split)
+  images = own_images.from_argument(str(pictures), split.image_size, lambda: split)
   assert images.image_id == ["a.PNG", "b.jpg"]
   assert images.label.tolist() == [-1, -1]
   assert images.unreadable == []
@@ -61,14 +61,16 @@ def test_a_folder_is_its_images_in_order_whole_and_without_labels(pictures, spli
 
 
 def test_files_come_in_the_order_given(pictures, split):
-  images = own_images.from_argument(f"{pictures / 'b.jpg'},{pictures / 'a.PNG'}", split)
+  images = own_images.from_argument(
+    f"{pictures / 'b.jpg'},{pictures / 'a.PNG'}", split.image_size, lambda: split
+  )
   assert images.image_id == ["b.jpg", "a.PNG"]
   np.testing.assert_array_equal(images.image[0], whole(pictures / "b.jpg"))
 
 
 def test_single_unreadable_files_are_noted_and_left_out(pictures, split):
   miniature.write(pictures / "aa.jpg", "no picture")
-  images = own_images.from_argument(str(pictures), split)
+  images = own_images.from_argument(str(pictures), split.image_size, lambda: split)
   assert images.image_id == ["a.PNG", "b.jpg"]
   assert len(images.unreadable) == 1
   assert "aa.jpg" in images.unreadable[0]
@@ -85,13 +87,13 @@ def test_nothing_usable(tmp_path, split):
     ("--5", "--5 does not exist"),
   ):
     with pytest.raises(InputError, match=message):
-      own_images.from_argument(argument, split)
+      own_images.from_argument(argument, split.image_size, lambda: split)
 
 
 def test_an_array_is_taken_as_it_is(tmp_path, split):
   array = np.random.default_rng(0).random((3, SIZE, SIZE, 3), np.float32)
   np.save(tmp_path / "a.npy", array)
-  images = own_images.from_argument(str(tmp_path / "a.npy"), split)
+  images = own_images.from_argument(str(tmp_path / "a.npy"), split.image_size, lambda: split)
   np.testing.assert_array_equal(images.image, array)
   assert images.image_id == ["a.npy[0]", "a.npy[1]", "a.npy[2]"]
   assert images.label.tolist() == [-1] * 3
@@ -113,11 +115,11 @@ def test_an_array_is_taken_as_it_is(tmp_path, split):
 def test_arrays_that_the_network_does_not_take(array, message, tmp_path, split):
   np.save(tmp_path / "a.npy", array, allow_pickle=True)
   with pytest.raises(InputError, match=message):
-    own_images.from_argument(str(tmp_path / "a.npy"), split)
+    own_images.from_argument(str(tmp_path / "a.npy"), split.image_size, lambda: split)
 
 
 def test_files_that_are_no_arrays(tmp_path, split):
   miniature.write(tmp_path / "a.npy", "hello")
   for name in ("a.npy", "absent.npy"):
     with pytest.raises(InputError, match=f"{name} is not a readable .npy file"):
-      own_images.from_argument(str(tmp_path / name), split)
+      own_images.from_argument(str(tmp_path / name), split.image_size, lambda: split)

@@ -2,19 +2,17 @@
 
 import gzip
 import hashlib
-import http.client
 import lzma
 import os
 import pathlib
 import tarfile
-import urllib.request
 import zlib
 from collections.abc import Callable, Iterator
 
 import numpy as np
-from tqdm import tqdm
 
 from jprotop.data.parts import PARTS
+from jprotop.download import Hash, fetch
 from jprotop.errors import InputError
 from jprotop.files import atomic_path
 
@@ -92,44 +90,17 @@ def download(directory: pathlib.Path, *, url: str = URL, md5: str = MD5) -> path
   """Downloads the official archive into a directory, unless it is there, and checks its MD5 hash.
 
   Raises:
-    InputError: no network, no space, or another hash; nothing is left behind.
+    InputError: no network, no space, or another hash; see `jprotop.download.fetch`.
   """
-  target = directory / "CUB_200_2011.tgz"
-  if target.is_file() and _md5(target) == md5:
-    return target
-  digest = hashlib.md5(usedforsecurity=False)
-  with atomic_path(target) as temporary:
-    with open(temporary, "wb") as file:
-      for block in _blocks(url):
-        file.write(block)
-        digest.update(block)
-    if digest.hexdigest() != md5:
-      raise InputError(
-        f"{url} has MD5 {digest.hexdigest()}, not {md5}; the download was cut off or changed: "
-        "try again"
-      )
-  return target
-
-
-def _md5(path: pathlib.Path) -> str:
-  with open(path, "rb") as file:
-    return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
-
-
-def _blocks(url: str) -> Iterator[bytes]:
-  look = {"unit": "B", "unit_scale": True, "desc": "downloading"}
-  try:
-    with urllib.request.urlopen(url, timeout=60) as response:
-      size = response.headers.get("Content-Length")
-      with tqdm(total=size and int(size), **look) as bar:
-        while block := response.read(1 << 20):
-          yield block
-          bar.update(len(block))
-  except (OSError, http.client.HTTPException) as error:
-    raise InputError(
-      f"cannot download {url}: {error}; on a machine without a network copy the archive there by "
-      "hand and give it with --config.data.dir"
-    ) from error
+  return fetch(
+    url,
+    directory / "CUB_200_2011.tgz",
+    check=Hash("md5", md5),
+    remedy=(
+      "on a machine without a network copy the archive there by hand and give it with "
+      "--config.data.dir"
+    ),
+  )
 
 
 def _table(path: pathlib.Path, columns: int, kind: Callable = str) -> dict[int, list]:

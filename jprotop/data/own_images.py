@@ -3,6 +3,7 @@
 import dataclasses
 import pathlib
 import re
+from collections.abc import Callable
 
 import numpy as np
 
@@ -52,29 +53,30 @@ def from_split(split: Split, indices: np.ndarray) -> Images:
   )
 
 
-def from_argument(argument: str, split: Split) -> Images:
+def from_argument(argument: str, image_size: int, split: Callable[[], Split]) -> Images:
   """What `--images` names.
 
   Args:
-    argument: comma-separated indices into `split`, or comma-separated image files, or a folder,
+    argument: comma-separated indices into the split, or comma-separated image files, or a folder,
       or a float32 .npy file [N, S, S, 3] in [0, 1].
-    split: the test set, which also gives the image size S.
+    image_size: S, in pixels.
+    split: gives the test set; only asked for indices, for a network may come without one.
 
   Raises:
     InputError: nothing usable is named. Single unreadable files among others are only noted.
   """
   items = [item.strip() for item in argument.split(",") if item.strip()]
   if items and all(re.fullmatch(r"-?\d+", item) for item in items):
-    return from_split(split, np.array([int(item) for item in items]))
+    return from_split(split(), np.array([int(item) for item in items]))
   paths = [pathlib.Path(item).expanduser() for item in items]
   if len(paths) == 1 and paths[0].suffix == ".npy":
-    return _from_array(paths[0], split.image_size)
+    return _from_array(paths[0], image_size)
   files = []
   for path in paths:
     if not path.exists():
       raise InputError(f"--images: {path} does not exist; give indices, files, a folder or a .npy")
     files += image_files(path) if path.is_dir() else [path]
-  return _from_files(files, split.image_size, argument)
+  return _from_files(files, image_size, argument)
 
 
 def _from_array(path: pathlib.Path, size: int) -> Images:

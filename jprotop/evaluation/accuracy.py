@@ -20,7 +20,7 @@ def predict(model, variables: dict, split: Split, *, batch_size: int) -> np.ndar
   """Logits [N, C] of every un-augmented crop of a split."""
   size = parallel.round_up(batch_size)
   images = ({"image": batch["image"]} for batch in batches.in_order(split, size))
-  return np.concatenate(list(parallel.map_examples(logits, (model,), variables, images, size)))
+  return parallel.gather_examples(logits, (model,), variables, images, size)
 
 
 def sum_logits(scores: Sequence[np.ndarray]) -> np.ndarray:
@@ -36,6 +36,12 @@ def sum_logits(scores: Sequence[np.ndarray]) -> np.ndarray:
       "same images and know the same classes"
     )
   return np.sum(scores, axis=0)
+
+
+def correct(model, variables: dict, split: Split, *, batch_size: int) -> np.ndarray:
+  """Which un-augmented crops of a split are classified correctly, boolean [N]."""
+  scores = predict(model, variables, split, batch_size=batch_size)
+  return scores.argmax(axis=1) == split.label
 
 
 def accuracy(scores: np.ndarray, label: np.ndarray) -> dict:

@@ -5,7 +5,6 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 import numpy as np
-from tqdm import tqdm
 
 from jprotop import parallel
 from jprotop.attacks import objectives, pgd
@@ -140,15 +139,16 @@ def perturb(
     variables, budget.eps, budget.step_size, budget.num_steps,
     rules.drop_shared_cells, rules.start_off_mask,
   )  # fmt: skip
-  static, records = (model, kind, budget.random_start), []
-  chunks = parallel.chunks(examples, rows)
-  with tqdm(total=len(order.image), desc=title, unit="image", dynamic_ncols=True) as bar:
-    for record in parallel.map_examples(
-      _perturb_batch, static, shared, chunks, rows, iterates=True
-    ):
-      records.append(record)
-      bar.update(len(record["image"]))
-  arrays = _joined(records)
+  arrays = parallel.gather_examples(
+    _perturb_batch,
+    (model, kind, budget.random_start),
+    shared,
+    parallel.chunks(examples, rows),
+    rows,
+    total=len(order.image),
+    title=title,
+    iterates=True,
+  )
   return _seen(arrays["image"], arrays)
 
 
@@ -168,10 +168,8 @@ def find(
   """
   rows = parallel.round_up(batch_size)
   examples = {"image": images, "prototypes": prototypes.astype(np.int32)}
-  outs = parallel.map_examples(
-    _look_batch, (model,), variables, parallel.chunks(examples, rows), rows
-  )
-  return _joined(list(outs))
+  chunks = parallel.chunks(examples, rows)
+  return parallel.gather_examples(_look_batch, (model,), variables, chunks, rows)
 
 
 def with_control(
@@ -217,10 +215,6 @@ def _seen(image: np.ndarray, arrays: dict[str, np.ndarray]) -> Seen:
   return Seen(image, maps, arrays["activations"], arrays["logits"])
 
 
-def _joined(records: list[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
-  return {name: np.concatenate([record[name] for record in records]) for name in records[0]}
-
-
 def _score_batch(model: ProtoPNet, variables: dict, batch: dict) -> dict:
   out = model.apply(variables, batch["image"])
   return {"logits": out.logits, "activations": out.activations}
@@ -230,9 +224,6 @@ def scores(model: ProtoPNet, variables: dict, split: Split, *, batch_size: int) 
   """logits [N, C] and activations [N, P] of every image of a split, in one pass."""
   rows = parallel.round_up(batch_size)
   images = ({"image": batch["image"]} for batch in batches.in_order(split, rows))
-  outs = []
-  with tqdm(total=len(split), desc="clean images", unit="image", dynamic_ncols=True) as bar:
-    for out in parallel.map_examples(_score_batch, (model,), variables, images, rows):
-      outs.append(out)
-      bar.update(len(out["logits"]))
-  return _joined(outs)
+  return parallel.gather_examples(
+    _score_batch, (model,), variables, images, rows, total=len(split), title="clean images"
+  )

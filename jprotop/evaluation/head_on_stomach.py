@@ -144,5 +144,4 @@ def look(model: ProtoPNet, variables: dict, images: Images, batch_size: int) -> 
   """logits [N, C], activations [N, P] and similarity maps [N, h, w, P] of clean images."""
   rows = parallel.round_up(min(batch_size, len(images)))
   batches = parallel.chunks({"image": images.image}, rows)
-  outs = list(parallel.map_examples(_look_batch, (model,), variables, batches, rows))
-  return {name: np.concatenate([out[name] for out in outs]) for name in outs[0]}
+  return parallel.gather_examples(_look_batch, (model,), variables, batches, rows)

@@ -15,7 +15,6 @@ from collections.abc import Sequence
 
 import jax.numpy as jnp
 import numpy as np
-from tqdm import tqdm
 
 from jprotop import metrics, parallel
 from jprotop.data import batches
@@ -56,12 +55,10 @@ def look(model: ProtoPNet, variables: dict, split: Split, *, batch_size: int, ti
   """What a network sees in every un-augmented crop of a split; `title` names the progress bar."""
   size = parallel.round_up(min(batch_size, len(split)))
   images = ({"image": batch["image"]} for batch in batches.in_order(split, size))
-  found = []
-  with tqdm(total=len(split), desc=title, unit="image", dynamic_ncols=True) as bar:
-    for seen in parallel.map_examples(_look_batch, (model,), variables, images, size):
-      found.append(seen)
-      bar.update(len(seen["logits"]))
-  return Seen(**{name: np.concatenate([seen[name] for seen in found]) for name in found[0]})
+  found = parallel.gather_examples(
+    _look_batch, (model,), variables, images, size, total=len(split), title=title
+  )
+  return Seen(**found)
 
 
 def selections(

@@ -2,7 +2,6 @@
 
 import jax
 import numpy as np
-from tqdm import tqdm
 
 from jprotop import parallel
 from jprotop.attacks import adversarial
@@ -49,11 +48,13 @@ def attacked_logits(
       yield {**batch, "key": parallel.key_array(seed, batch["index"])}
 
   shared = (variables, eps, step_size, num_steps)
-  found = []
-  with tqdm(total=len(indices), desc="robust accuracy", unit="image", dynamic_ncols=True) as bar:
-    for logits in parallel.map_examples(
-      _attack_batch, (model,), shared, examples(), size, iterates=True
-    ):
-      found.append(logits)
-      bar.update(len(logits))
-  return np.concatenate(found)
+  return parallel.gather_examples(
+    _attack_batch,
+    (model,),
+    shared,
+    examples(),
+    size,
+    total=len(indices),
+    title="robust accuracy",
+    iterates=True,
+  )

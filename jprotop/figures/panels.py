@@ -20,13 +20,13 @@ class HeadOnStomachExample:
 
   Images are [H, W, 3] in [0, 1], maps are similarities upsampled to the image [H, W], boxes the
   regions of high activation, noise_mask [H, W] the pixels that the noise may change. The source
-  image may have another size. clean_similarity and attacked_similarity are the prototype's image
-  scores: the maximum of its similarity map. moved: whether that maximum is now in S_noisy; None
-  leaves it unsaid.
+  image may have another size; it and its box are None where they are not known. clean_similarity
+  and attacked_similarity are the prototype's image scores: the maximum of its similarity map.
+  moved: whether that maximum is now in S_noisy; None leaves it unsaid.
   """
 
-  source_image: np.ndarray
-  source_box: Box
+  source_image: np.ndarray | None
+  source_box: Box | None
   image: np.ndarray
   attacked: np.ndarray
   clean_map_up: np.ndarray
@@ -163,15 +163,14 @@ def _gallery_page(groups: list[tuple[str, list[Prototype]]]) -> Figure:
 
 
 def _check_example(example: HeadOnStomachExample) -> None:
-  for name in ("source_image", "image", "attacked"):
+  sourced = example.source_image is not None
+  for name in (*(("source_image",) if sourced else ()), "image", "attacked"):
     check_image(getattr(example, name), name)
   for name in ("attacked", "clean_map_up", "attacked_map_up", "noise_mask"):
     shape = np.shape(getattr(example, name))[:2]
     if shape != example.image.shape[:2]:
       raise InputError(f"{name} is {shape}, but the image {example.image.shape[:2]}; use one size")
-  for name, image in [
-    ("source_box", example.source_image),
-    ("clean_box", example.image),
-    ("attacked_box", example.image),
-  ]:
-    check_box(getattr(example, name), image, name)
+  for name in ("clean_box", "attacked_box"):
+    check_box(getattr(example, name), example.image, name)
+  if sourced:
+    check_box(example.source_box, example.source_image, "source_box")

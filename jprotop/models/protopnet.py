@@ -11,6 +11,7 @@ import numpy as np
 from flax.traverse_util import flatten_dict
 
 from jprotop.errors import InputError
+from jprotop.models.densenet import DENSENETS, DenseNet
 from jprotop.models.layers import LayerOptions, conv
 from jprotop.models.resnet import RESNETS, ResNet
 from jprotop.models.vgg import VGG, VGGS
@@ -29,6 +30,7 @@ PIXEL_STD = (0.229, 0.224, 0.225)
 BACKBONES = {
   **{name: functools.partial(ResNet, **fields) for name, fields in RESNETS.items()},
   **{name: functools.partial(VGG, **fields) for name, fields in VGGS.items()},
+  **{name: functools.partial(DenseNet, **fields) for name, fields in DENSENETS.items()},
 }
 ADDONS = ("regular", "bottleneck")
 
@@ -58,10 +60,23 @@ def normalise(images: jax.Array) -> jax.Array:
   return (images - mean) / std
 
 
+def add_on_widths(kind: str, channels: int, depth: int) -> list[int]:
+  """Output channels of the add-on's convolutions, of a backbone with so many channels.
+
+  "regular": two of D. "bottleneck": pairs, each of max(D, in // 2), until D is reached.
+  """
+  if kind == "regular":
+    return [depth, depth]
+  widths: list[int] = []
+  while channels > depth or not widths:
+    channels = max(depth, channels // 2)
+    widths += [channels, channels]
+  return widths
+
+
 class AddOn(nn.Module):
   """1x1 convolutions from the backbone's channels to D, ending in a sigmoid.
 
-  "regular": two of them. "bottleneck": pairs, each to max(D, in // 2) channels, until D is reached.
   Convolutions are named by their index in the reference's list: conv0, conv2, ...
   """
 
@@ -71,15 +86,10 @@ class AddOn(nn.Module):
 
   @nn.compact
   def __call__(self, x: jax.Array) -> jax.Array:
-    features = [self.depth, self.depth]
-    if self.kind == "bottleneck":
-      features, channels = [], x.shape[-1]
-      while channels > self.depth or not features:
-        channels = max(self.depth, channels // 2)
-        features += [channels, channels]
-    for i, width in enumerate(features):
+    widths = add_on_widths(self.kind, x.shape[-1], self.depth)
+    for i, width in enumerate(widths):
       x = conv(width, 1, use_bias=True, options=self.options, name=f"conv{2 * i}")(x)
-      x = nn.sigmoid(x) if i == len(features) - 1 else nn.relu(x)
+      x = nn.sigmoid(x) if i == len(widths) - 1 else nn.relu(x)
     return x
 
 

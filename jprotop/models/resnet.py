@@ -88,6 +88,8 @@ RESNETS: dict[str, dict] = {
   "resnet18": dict(block=BasicBlock, stage_sizes=(2, 2, 2, 2)),
   "resnet34": dict(block=BasicBlock, stage_sizes=(3, 4, 6, 3)),
   "resnet50": dict(block=Bottleneck, stage_sizes=(3, 4, 6, 3)),
+  # As networks with iNaturalist weights have it: the file's second last block is one more block.
+  "resnet50_inat": dict(block=Bottleneck, stage_sizes=(3, 4, 6, 4)),
   "resnet101": dict(block=Bottleneck, stage_sizes=(3, 4, 23, 3)),
   "resnet152": dict(block=Bottleneck, stage_sizes=(3, 8, 36, 3)),
 }

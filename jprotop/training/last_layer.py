@@ -8,11 +8,11 @@ import optax
 from tqdm import tqdm
 
 from jprotop import losses, parallel
-from jprotop.data import batches, jpeg
+from jprotop.data import batches
 from jprotop.data.dataset import Split
 from jprotop.models.protopnet import ProtoPNet
 from jprotop.training import phases as phases_lib
-from jprotop.training import steps
+from jprotop.training import runs, steps
 
 # Of all augmented copies; beyond it the images are run through the network in every pass.
 MAX_ACTIVATION_BYTES = 4e9
@@ -28,15 +28,7 @@ def tune(model: ProtoPNet, variables: dict, split: Split, config: dict, *, epoch
   if not epochs:
     return variables
   phase = _phase(config, epochs)
-  settings, training = config["jpeg"], config["training"]
-  augmented = batches.AugmentedEpochs(
-    split,
-    copies=config["data"]["copies"],
-    batch_size=training["batch_size"],
-    seed=config["seed"],
-    compression=jpeg.Scheme(settings["quality"]) if config["variant"] == "jpeg_augmented" else None,
-    probability=settings["probability"],
-  )
+  augmented = runs.augmented_epochs(config, split)
   size = augmented.num_examples * len(model.prototype_class) * 4
   if not _is_fixed(config) or size > MAX_ACTIVATION_BYTES:
     return _tune_on_images(model, variables, augmented, config, phase)
@@ -48,7 +40,7 @@ def tune(model: ProtoPNet, variables: dict, split: Split, config: dict, *, epoch
     label,
     phase=phase,
     l1=config["loss"]["l1"],
-    batch_size=training["batch_size"],
+    batch_size=augmented.batch_size,
     seed=config["seed"],
   )
   return {**variables, "params": {**variables["params"], "last_layer": last_layer}}
@@ -77,14 +69,16 @@ def copies_activations(
   model: ProtoPNet, variables: dict, augmented: batches.AugmentedEpochs
 ) -> tuple[np.ndarray, np.ndarray]:
   """Activations [M, P] and labels [M] of all augmented copies, in the order of the first epoch."""
-  size, parts = parallel.round_up(augmented.batch_size), []
-  with _bar("activations", augmented.num_examples, "image") as bar:
-    for part in parallel.map_examples(
-      _activate_batch, (model,), variables, augmented.epoch(0), size
-    ):
-      parts.append(part)
-      bar.update(len(part["label"]))
-  return tuple(np.concatenate([part[name] for part in parts]) for name in ("activations", "label"))
+  found = parallel.gather_examples(
+    _activate_batch,
+    (model,),
+    variables,
+    augmented.epoch(0),
+    parallel.round_up(augmented.batch_size),
+    total=augmented.num_examples,
+    title="activations",
+  )
+  return found["activations"], found["label"]
 
 
 def tune_on_activations(
@@ -150,17 +144,9 @@ def _tune_on_images(
   phase: phases_lib.Phase,
 ) -> dict:
   """The run's own last-layer phase: every pass goes through the whole network."""
-  authors, fgsm = config["protocol"] == "authors", config["adversarial"]
-  weight_decay = config["training"]["weight_decay"]
   parallel.check_batch_size(augmented.batch_size, "training.batch_size")
-  step = steps.phase_step(
-    steps.with_axis(model, None if authors else parallel.AXIS),
-    phase,
-    weights=steps.LossWeights(**config["loss"], cap_at_depth=authors),
-    steps_per_epoch=augmented.num_batches,
-    weight_decay=weight_decay,
-    fgsm=(fgsm["eps"], fgsm["step_size"]) if config["variant"] == "adversarial" else None,
-  )
+  step = steps.step_of(config, model, phase, augmented.num_batches)
+  weight_decay = config["training"]["weight_decay"]
   optimizer = phases_lib.make_optimizer(phase, augmented.num_batches, weight_decay)
   # A copy: the step takes over its state's memory, and the caller still needs these arrays.
   params, batch_stats = jax.tree.map(jnp.array, (variables["params"], variables["batch_stats"]))

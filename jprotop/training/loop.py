@@ -13,7 +13,7 @@ import numpy as np
 from tqdm import tqdm
 
 from jprotop import parallel, push
-from jprotop.data import batches, jpeg
+from jprotop.data import batches
 from jprotop.data.dataset import Dataset, Split
 from jprotop.errors import InputError
 from jprotop.evaluation import accuracy, results
@@ -78,7 +78,7 @@ class Trainer:
     self.classifier = BackboneClassifier(
       self.model.backbone, self.model.num_classes, self.model.options
     )
-    self.epochs = self._epochs(self.seen.train, compressing=config["variant"] == "jpeg_augmented")
+    self.epochs = runs.augmented_epochs(config, self.seen.train)
     self.position = Position()
     self.provenance: dict[str, np.ndarray] = {}
     self.best_last_layer: np.ndarray | None = None
@@ -133,9 +133,11 @@ class Trainer:
     optimizer = self._optimizer(phase)
     if self.opt_state is None:
       self.opt_state = optimizer.init({group: self.params[group] for group in phase.trained})
-    step = self._step(phase)
-    # The coin of App. F.2 is tossed in the phases of the paper, not in what comes before them.
-    epochs = self._epochs(self.seen.train) if phase.name == "pretrain" else self.epochs
+    network, epochs = self.model, self.epochs
+    if phase.name == "pretrain":
+      network = self.classifier
+      epochs = runs.augmented_epochs(self.config, self.seen.train, pretraining=True)
+    step = steps.step_of(self.config, network, phase, self.epochs.num_batches)
     for epoch in range(self.position.epoch, phase.epochs):
       bar.set_description(f"{phase.name} {epoch + 1}/{phase.epochs}")
       row = self._train_epoch(step, phase, epoch, epochs, bar)
@@ -148,37 +150,9 @@ class Trainer:
     training = self.config["training"]
     return phases_lib.make_optimizer(phase, self.epochs.num_batches, training["weight_decay"])
 
-  def _epochs(self, split: Split, *, compressing: bool = False) -> batches.AugmentedEpochs:
-    settings = self.config["jpeg"]
-    return batches.AugmentedEpochs(
-      split,
-      copies=self.config["data"]["copies"],
-      batch_size=self.config["training"]["batch_size"],
-      seed=self.config["seed"],
-      compression=jpeg.Scheme(settings["quality"]) if compressing else None,
-      probability=settings["probability"],
-    )
-
-  def _adversarial(self, phase: phases_lib.Phase) -> bool:
-    return self.config["variant"] == "adversarial" and phase.name not in ("pretrain", "push")
-
   def _passes(self, phase: phases_lib.Phase) -> int:
     """Cost of one image in forward passes; finding an adversarial one costs three more."""
-    return phase.passes + 3 * self._adversarial(phase)
-
-  def _step(self, phase: phases_lib.Phase):
-    """The train step of a phase, with the protocol's batch norm and loss."""
-    authors = self.config["protocol"] == "authors"
-    network = self.classifier if phase.name == "pretrain" else self.model
-    fgsm = self.config["adversarial"]
-    return steps.phase_step(
-      steps.with_axis(network, None if authors else parallel.AXIS),
-      phase,
-      weights=steps.LossWeights(**self.config["loss"], cap_at_depth=authors),
-      steps_per_epoch=self.epochs.num_batches,
-      weight_decay=self.config["training"]["weight_decay"],
-      fgsm=(fgsm["eps"], fgsm["step_size"]) if self._adversarial(phase) else None,
-    )
+    return phase.passes + 3 * steps.is_adversarial(self.config, phase)
 
   def _train_epoch(self, step, phase, epoch: int, epochs, bar: tqdm) -> dict:
     """One pass over the augmented set; the row of means for history.jsonl."""

@@ -2,15 +2,13 @@
 
 import pathlib
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 
 from jprotop import explain
 from jprotop.errors import InputError
-from jprotop.files import write_json
 from jprotop.models.protopnet import ProtoPNet
-from jprotop.training.checkpoints import Checkpoints
+from jprotop.training import runs
 from jprotop.training.runs import Run
 
 
@@ -79,8 +77,7 @@ def check_place(run: Run, place: pathlib.Path) -> None:
     raise InputError(
       f"{run.workdir} has not finished its training; run experiments.train on it again first"
     )
-  if (place / "config.json").exists() or (place / "checkpoints").exists():
-    raise InputError(f"{place} holds a run already; choose another --out, or delete it")
+  runs.check_new(place, "out")
 
 
 def write_run(
@@ -91,18 +88,6 @@ def write_run(
   provenance: dict[str, np.ndarray] | None,
 ) -> None:
   """Makes `place` a finished run of the pruned network, which `jprotop.load` opens."""
-  info = {
-    "position": {**run.info["position"], "history_rows": 0},
-    "class_names": run.class_names,
-    "data": run.info["data"],
-    "finished": True,
-    "prototype_class": [int(label) for label in model.prototype_class],
-  }
-  arrays = jax.tree.map(np.asarray, dict(variables))
-  if provenance is not None:
-    arrays["provenance"] = provenance
-  store = Checkpoints(place)
-  optimizer = {"present": np.array(False)}
-  store.save(info["position"]["epochs_done"], model=arrays, optimizer=optimizer, info=info)
-  store.close()
-  write_json(place / "config.json", run.config)
+  position = {**run.info["position"], "history_rows": 0}
+  info = {"position": position, "class_names": run.class_names, "data": run.info["data"]}
+  runs.write_finished(place, run.config, model, variables, provenance, info)

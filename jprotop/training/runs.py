@@ -12,11 +12,13 @@ import jax
 import numpy as np
 from flax.traverse_util import flatten_dict
 
-from jprotop import parallel
+from jprotop import parallel, regions
 from jprotop.attacks.pgd import check_budget
 from jprotop.data import jpeg
-from jprotop.data.dataset import Dataset, load_dataset
+from jprotop.data.batches import AugmentedEpochs, to_float
+from jprotop.data.dataset import Dataset, Split, load_dataset
 from jprotop.errors import InputError
+from jprotop.files import write_json
 from jprotop.models.protopnet import ProtoPNet, check_variables, grid_of, make_model
 from jprotop.training.checkpoints import Checkpoints, read_config
 
@@ -33,14 +35,29 @@ class Run:
     workdir: the run's folder.
     model, variables: the ProtoPNet and its arrays.
     info: as `jprotop.load` returns it.
-    dataset: its data set, images as they are, whatever the network was trained on.
+    data: its data set; None where the network was imported without one.
   """
 
   workdir: pathlib.Path
   model: ProtoPNet
   variables: dict
   info: dict
-  dataset: Dataset
+  data: Dataset | None
+
+  @property
+  def dataset(self) -> Dataset:
+    """Its data set, images as they are, whatever the network was trained on.
+
+    Raises:
+      InputError: the network was imported without one.
+    """
+    if self.data is None:
+      raise InputError(
+        f"{self.workdir} was imported without its images; import it again, into another --workdir, "
+        "with --config.data.dir=DIR (and --config.data.name), or give image files with --images "
+        "where a command takes them"
+      )
+    return self.data
 
   @property
   def config(self) -> dict:
@@ -54,6 +71,24 @@ class Run:
   def provenance(self) -> dict[str, np.ndarray] | None:
     """Where each prototype came from (push.Provenance as arrays); None before the push."""
     return self.info["provenance"]
+
+  @property
+  def image_size(self) -> int:
+    """S of the images that the network sees, in pixels."""
+    return self.config["data"]["image_size"]
+
+  @property
+  def imported(self) -> bool:
+    """Whether the network was trained elsewhere."""
+    return "imported" in self.info
+
+  def source(self, prototype: int) -> tuple[np.ndarray | None, regions.Box | None]:
+    """The training image [S, S, 3] in [0, 1] that a prototype was pushed onto, as the network saw
+    it, and its box there; None where that is not known."""
+    if self.provenance is None:
+      return None, None
+    image = self.seen.train.pixels[self.provenance["image"][prototype]]
+    return to_float(image), regions.Box(*self.provenance["box"][prototype].tolist())
 
   @functools.cached_property
   def digest(self) -> str:
@@ -100,6 +135,41 @@ def open_run(workdir: str | pathlib.Path, dataset: Dataset | None = None) -> Run
   return Run(pathlib.Path(workdir), model, variables, info, dataset_of(info, dataset))
 
 
+def check_new(place: pathlib.Path, flag: str) -> None:
+  """InputError, before any work, unless a new run can be made in a folder."""
+  if (place / "config.json").exists() or (place / "checkpoints").exists():
+    raise InputError(f"{place} holds a run already; choose another --{flag}, or delete it")
+
+
+def write_finished(
+  place: pathlib.Path,
+  config: dict,
+  model: ProtoPNet,
+  variables: dict,
+  provenance: dict[str, np.ndarray] | None,
+  info: dict,
+) -> None:
+  """Makes `place` a finished run of a network that was not trained there.
+
+  Args:
+    info: `class_names`, `data` (the data set's identity, or None) and `position`, and what else
+      `load` is to return.
+  """
+  arrays = jax.tree.map(np.asarray, dict(variables))
+  if provenance is not None:
+    arrays["provenance"] = provenance
+  labels = [int(label) for label in model.prototype_class]
+  with contextlib.closing(Checkpoints(place)) as store:
+    store.save(
+      info["position"]["epochs_done"],
+      model=arrays,
+      optimizer={"present": np.array(False)},
+      info={**info, "finished": True, "prototype_class": labels},
+    )
+  # Last, so that there is a run only where all of it is there.
+  write_json(place / "config.json", config)
+
+
 def is_finished(workdir: pathlib.Path) -> bool:
   """Whether a folder holds a run that was trained to its end."""
   try:
@@ -122,6 +192,21 @@ def as_trained(config: dict, dataset: Dataset) -> Dataset:
   if config["variant"] != "jpeg":
     return dataset
   return dataset.compressed(jpeg_scheme(config, len(dataset.class_names)))
+
+
+def augmented_epochs(config: dict, split: Split, *, pretraining: bool = False) -> AugmentedEpochs:
+  """What a config's phases see of a split. The coin of App. F.2 is tossed in the phases of the
+  paper, not in the pretraining that comes before them."""
+  settings = config["jpeg"]
+  compressing = config["variant"] == "jpeg_augmented" and not pretraining
+  return AugmentedEpochs(
+    split,
+    copies=config["data"]["copies"],
+    batch_size=config["training"]["batch_size"],
+    seed=config["seed"],
+    compression=jpeg.Scheme(settings["quality"]) if compressing else None,
+    probability=settings["probability"],
+  )
 
 
 def open_dataset(config: dict) -> Dataset:
@@ -191,12 +276,14 @@ def check_config(config: dict) -> dict:
   return {**config, "data": {**data, "dir": directory}}
 
 
-def dataset_of(info: dict, dataset: Dataset | None = None) -> Dataset:
-  """The data set that a run (the `info` of `jprotop.load`) was trained on.
+def dataset_of(info: dict, dataset: Dataset | None = None) -> Dataset | None:
+  """The data set that a run (the `info` of `jprotop.load`) was trained on; None: not known.
 
   Raises:
     InputError: what is there now has other images, labels, boxes or splits.
   """
+  if info["data"] is None:
+    return None
   size = info["config"]["data"]["image_size"]
   dataset = dataset.at_size(size) if dataset else open_dataset(info["config"])
   if dataset.identity != info["data"]:

@@ -157,6 +157,26 @@ def make_train_step(
   )
 
 
+def step_of(
+  config: dict, network: ProtoPNet | BackboneClassifier, phase: Phase, steps_per_epoch: int
+) -> Callable:
+  """The train step of a config's phase, with its protocol's batch norm and loss."""
+  authors, fgsm = config["protocol"] == "authors", config["adversarial"]
+  return phase_step(
+    with_axis(network, None if authors else parallel.AXIS),
+    phase,
+    weights=LossWeights(**config["loss"], cap_at_depth=authors),
+    steps_per_epoch=steps_per_epoch,
+    weight_decay=config["training"]["weight_decay"],
+    fgsm=(fgsm["eps"], fgsm["step_size"]) if is_adversarial(config, phase) else None,
+  )
+
+
+def is_adversarial(config: dict, phase: Phase) -> bool:
+  """Whether a phase sees adversarial images: those of App. B, but not what comes before them."""
+  return config["variant"] == "adversarial" and phase.name not in ("pretrain", "push")
+
+
 @functools.lru_cache(maxsize=16)
 def phase_step(
   network: ProtoPNet | BackboneClassifier,
