@@ -37,6 +37,10 @@ def get_config(variant: str = "standard") -> ConfigDict:
   config.model.distance = "squared_l2"
   config.model.dtype = "float32"  # or bfloat16; distances stay float32
 
+  # What the backbone starts from: "" is random weights, "torchvision" ImageNet's (downloaded once),
+  # or a .pth file: torchvision's, or the iNaturalist ResNet-50 of later prototype networks.
+  config.init = ConfigDict({"backbone": ""})
+
   config.loss = ConfigDict({"cluster": 0.8, "separation": -0.08, "l1": 1e-4})
 
   training = config.training = ConfigDict()

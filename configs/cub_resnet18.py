@@ -4,8 +4,10 @@
     --workdir=runs/resnet18
 
 Or a single network: experiments.train --config=configs/cub_resnet18.py:jpeg, and so on. Cost of
-each: 239,760 augmented images an epoch, 31 epochs; meant for an accelerator. That figure starts
-from ImageNet weights, which jprotop cannot load yet: from random ones add
+each: 239,760 augmented images an epoch, 31 epochs; meant for an accelerator.
+
+Starts from torchvision's ImageNet weights. On a machine without a network give them as a file,
+--config.init.backbone=FILE.pth, or start from nothing: --config.init.backbone= with
 --config.training.pretrain.epochs=N, a spell as a plain classifier first.
 """
 
@@ -13,4 +15,6 @@ from configs import base
 
 
 def get_config(variant="standard"):
-  return base.get_config(variant)
+  config = base.get_config(variant)
+  config.init.backbone = "torchvision"
+  return config

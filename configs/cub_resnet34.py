@@ -3,8 +3,7 @@
   python -m experiments.reproduce --config=configs/cub_resnet34.py --config.data.dir=CUB_200_2011 \
     --workdir=runs/resnet34
 
-Those figures start from ImageNet weights, which jprotop cannot load yet; configs/cub_resnet18.py
-says what to do until then.
+Starts from torchvision's ImageNet weights; configs/cub_resnet18.py says what to do without them.
 """
 
 from configs import base
@@ -12,6 +11,7 @@ from configs import base
 
 def get_config(variant="standard"):
   config = base.get_config(variant)
+  config.init.backbone = "torchvision"
   config.model.backbone = "resnet34"
   config.model.prototype_depth = 256
   return config

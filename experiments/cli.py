@@ -65,9 +65,9 @@ def _batch_size(trains: bool) -> int:
   return 1 if settings["protocol"] == "authors" else settings["training"]["batch_size"]
 
 
-def define_config() -> None:
-  """Adds --config; called by the commands that train."""
-  config_flags.DEFINE_config_file("config", None, "Config file, such as configs/demo.py.")
+def define_config(default: str | None = None) -> None:
+  """Adds --config; called by the commands that make runs."""
+  config_flags.DEFINE_config_file("config", default, "Config file, such as configs/demo.py.")
   _show_in_help("config")
 
 

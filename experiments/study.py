@@ -52,6 +52,9 @@ class Study:
         "so give it one of its own (and the run as --standard, --jpeg, ...)"
       )
     self.workdir, self.given = workdir, given
+    begun = (self.given.get(name, self.place(name)) / "checkpoints" for name in runs.VARIANTS)
+    if not all(folder.exists() for folder in begun):
+      runs.backbone_file(self.config)  # What cannot be had is said before the data are prepared.
     self.dataset = runs.open_dataset(self.config)
     # A choice of classes that makes no experiment is an error now, not after the first training.
     runs.jpeg_scheme(self.config, len(self.dataset.class_names))

@@ -94,17 +94,24 @@ def _maps_batch(model: ProtoPNet, shared: tuple, batch: dict) -> jax.Array:
 
 
 def nearest_cells(
-  model: ProtoPNet, variables: dict, split: Split, prototypes: np.ndarray, *, batch_size: int
+  model: ProtoPNet,
+  variables: dict,
+  split: Split,
+  prototypes: np.ndarray,
+  *,
+  batch_size: int,
+  indices: np.ndarray | None = None,
 ) -> dict[str, np.ndarray]:
   """Each image's nearest patch to each of Q prototypes: sq_dist [N, Q] and cell int [N, Q, 2].
 
-  One pass over the un-augmented split; memory grows with N x Q, not with the cells.
+  One pass over the un-augmented split, or over the images of `indices` alone; memory grows with
+  N x Q, not with the cells.
   """
-  size = parallel.round_up(batch_size)
-  shared, images = (variables, np.asarray(prototypes)), batches.in_order(split, size)
+  size, total = parallel.round_up(batch_size), len(split) if indices is None else len(indices)
+  shared, images = (variables, np.asarray(prototypes)), batches.in_order(split, size, indices)
   title = f"distances, {split.name}"
   return parallel.gather_examples(
-    _nearest_batch, (model,), shared, images, size, total=len(split), title=title
+    _nearest_batch, (model,), shared, images, size, total=total, title=title
   )
 
 

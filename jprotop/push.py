@@ -178,6 +178,17 @@ def push(
   Raises:
     InputError: a class that has prototypes has no image.
   """
+  found, provenance = find_sources(
+    model, variables, batches, image_size=image_size, batch_size=batch_size
+  )
+  params = {**variables["params"], "prototypes": jnp.asarray(found.patch)}
+  return {**variables, "params": params}, provenance
+
+
+def find_sources(
+  model: ProtoPNet, variables: dict, batches: Iterable[dict], *, image_size: int, batch_size: int
+) -> tuple[Nearest, Provenance]:
+  """The nearest patch of its class to every prototype, and where it is; arguments as of `push`."""
   found = search(model, variables, batches, image_size=image_size, batch_size=batch_size)
   empty = np.flatnonzero(~np.isfinite(found.sq_dist))
   if empty.size:
@@ -194,5 +205,4 @@ def push(
     box=np.asarray(boxes, np.int32),
     sq_dist=np.asarray(exact_squared_distance(found.patch, old)),
   )
-  params = {**variables["params"], "prototypes": jnp.asarray(found.patch)}
-  return {**variables, "params": params}, provenance
+  return found, provenance

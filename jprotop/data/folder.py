@@ -1,5 +1,7 @@
 """A user's own images: train/CLASS/*.jpg and test/CLASS/*.jpg, with or without boxes.
 
+The folders may also be called train_cropped/ and test_cropped/, as ProtoPNet has them.
+
 Boxes, where there are any, stand in DIR/boxes.txt, one line an image: `train/CLASS/NAME.jpg x y w
 h`, in pixels, as CUB gives them. An image without a box is used whole.
 """
@@ -35,9 +37,7 @@ class ImageFolder:
         f"data.dir={path!r} is not a folder; give one that holds train/CLASS/*.jpg and "
         "test/CLASS/*.jpg with --config.data.dir"
       )
-    for split in ("train", "test"):
-      if not (self.root / split).is_dir():
-        raise InputError(f"{self.root} has no folder {split}/; it must hold train/ and test/")
+    self.folders = {split: self._folder(split) for split in ("train", "test")}
     names = {split: self._class_names(split) for split in ("train", "test")}
     unknown = sorted(names["test"] - names["train"])
     if unknown:
@@ -48,13 +48,19 @@ class ImageFolder:
     self.files = {split: self._files(split) for split in ("train", "test")}
     self.boxes = self._read_boxes()
 
+  def _folder(self, split: str) -> pathlib.Path:
+    for name in (split, f"{split}_cropped"):
+      if (self.root / name).is_dir():
+        return self.root / name
+    raise InputError(f"{self.root} has no folder {split}/; it must hold train/ and test/")
+
   def _class_names(self, split: str) -> set[str]:
-    return {p.name for p in (self.root / split).iterdir() if p.is_dir() and p.name[0] != "."}
+    return {p.name for p in self.folders[split].iterdir() if p.is_dir() and p.name[0] != "."}
 
   def _files(self, split: str) -> list[tuple[pathlib.Path, int]]:
     files = []
     for label, name in enumerate(self.class_names):
-      directory = self.root / split / name
+      directory = self.folders[split] / name
       found = image_files(directory) if directory.is_dir() else []
       if split == "train" and not found:
         raise InputError(

@@ -160,6 +160,7 @@ def trained_part(config: dict) -> dict:
   what = {
     **without(config, "attack", "success_rate", "robust", "jpeg", "adversarial"),
     "data": without(config["data"], "dir", "cache"),
+    "init": {"backbone": pathlib.PurePath(config["init"]["backbone"]).name},
     "training": without(config["training"], *batches),
   }
   if variant == "jpeg":

@@ -18,6 +18,7 @@ from jprotop.data.dataset import Dataset, Split
 from jprotop.errors import InputError
 from jprotop.evaluation import accuracy, results
 from jprotop.files import atomic_path
+from jprotop.interchange import backbones
 from jprotop.models.protopnet import BackboneClassifier, make_model
 from jprotop.training import phases as phases_lib
 from jprotop.training import pretrained, runs, steps
@@ -48,13 +49,15 @@ def train(
   workdir = pathlib.Path(workdir)
   config = runs.check_config(config)
   plan = phases_lib.phases_of(config)
+  # First, because it may have to be downloaded; a run that has begun holds its weights itself.
+  start = None if (workdir / "checkpoints").exists() else runs.backbone_file(config)
   dataset = dataset or runs.open_dataset(config)
   keep = config["training"]["keep_checkpoints"]
   with (
     claim_workdir(workdir, config),
     contextlib.closing(Checkpoints(workdir, keep=keep)) as checkpoints,
   ):
-    Trainer(config, workdir, dataset, plan, checkpoints, siblings).run()
+    Trainer(config, workdir, dataset, plan, checkpoints, start, siblings).run()
   return dataset
 
 
@@ -68,6 +71,7 @@ class Trainer:
     dataset: Dataset,
     plan: tuple[phases_lib.Phase, ...],
     checkpoints: Checkpoints,
+    start: pathlib.Path | None,
     siblings: Sequence[pathlib.Path] = (),
   ):
     self.config, self.workdir, self.plan = config, workdir, plan
@@ -85,7 +89,7 @@ class Trainer:
     self.opt_state = None
     latest = self.checkpoints.latest()
     if latest is None:
-      self.params, self.batch_stats = self._initial_variables()
+      self.params, self.batch_stats = self._initial_variables(start)
       self._take_pretrained(siblings)
     else:
       self._restore(latest)
@@ -102,10 +106,11 @@ class Trainer:
     if self.position.phase == len(self.plan):
       _log.info("%s is trained already", self.workdir)
       return
-    if self.plan[0].name != "pretrain":
+    if self.plan[0].name != "pretrain" and not self.config["init"]["backbone"]:
       _log.warning(
         "the backbone starts from random weights, and the warm phase keeps it so; "
-        "--config.training.pretrain.epochs=N trains it as a plain classifier first"
+        "--config.training.pretrain.epochs=N trains it as a plain classifier first, and "
+        "--config.init.backbone=torchvision takes ImageNet weights"
       )
     with tqdm(total=self._work(0, 0), unit="pass", dynamic_ncols=True, smoothing=0.05) as bar:
       bar.bar_format = "{desc} |{bar}| {percentage:3.0f}% [{elapsed} < {remaining}]"
@@ -277,7 +282,8 @@ class Trainer:
     if phase.name == "last_layer" and self.best_last_layer is not None:
       self.params = {**self.params, "last_layer": jnp.asarray(self.best_last_layer)}
 
-  def _initial_variables(self) -> tuple[dict, dict]:
+  def _initial_variables(self, start: pathlib.Path | None) -> tuple[dict, dict]:
+    """Parameters and batch statistics, drawn from the seed or, the backbone's, from a file."""
     key = jax.random.key(self.config["seed"])
     size = self.config["data"]["image_size"]
     image = jnp.zeros((1, size, size, 3))
@@ -286,6 +292,10 @@ class Trainer:
     if self.plan[0].name == "pretrain":
       head = jax.jit(self.classifier.init)(jax.random.fold_in(key, 1), image)
       params = {**params, "classifier": head["params"]["classifier"]}
+    if start is not None:
+      backbone = backbones.load(start, self.model.backbone)
+      params = {**params, "features": backbone["params"]["features"]}
+      batch_stats = {**batch_stats, **backbone["batch_stats"]}
     return params, batch_stats
 
   def _pretraining(self) -> str:

@@ -28,6 +28,7 @@ def fingerprint(config: dict, data_identity: str) -> str:
     "data": {**{k: v for k, v in data.items() if k not in ("dir", "cache")}, "is": data_identity},
     "model": {key: config["model"][key] for key in ("backbone", "dtype")},
     "training": {key: training[key] for key in ("pretrain", "batch_size", "weight_decay")},
+    "init": trained_part(config)["init"],
     "run": {key: config[key] for key in ("seed", "protocol")},
     "altered": trained_part(config)["jpeg"] if config["variant"] == "jpeg" else None,
   }

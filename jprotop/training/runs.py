@@ -19,6 +19,7 @@ from jprotop.data.batches import AugmentedEpochs, to_float
 from jprotop.data.dataset import Dataset, Split, load_dataset
 from jprotop.errors import InputError
 from jprotop.files import write_json
+from jprotop.interchange import backbones
 from jprotop.models.protopnet import ProtoPNet, check_variables, grid_of, make_model
 from jprotop.training.checkpoints import Checkpoints, read_config
 
@@ -224,7 +225,7 @@ def open_dataset(config: dict) -> Dataset:
 
 
 def check_config(config: dict) -> dict:
-  """The config with its data folder as an absolute path, after all its numbers were checked.
+  """The config with its paths made absolute, after all its numbers were checked.
 
   Raises:
     InputError: before anything is written or computed.
@@ -272,8 +273,25 @@ def check_config(config: dict) -> dict:
       f"data.image_size={data['image_size']} leaves {model.backbone} less than 2 x 2 cells; take "
       "larger images"
     )
-  directory = str(pathlib.Path(data["dir"]).expanduser().absolute()) if data["dir"] else ""
-  return {**config, "data": {**data, "dir": directory}}
+  start = config["init"]["backbone"]
+  return {
+    **config,
+    "data": {**data, "dir": _absolute(data["dir"])},
+    "init": {"backbone": start if start == "torchvision" else _absolute(start)},
+  }
+
+
+def _absolute(path: str) -> str:
+  return str(pathlib.Path(path).expanduser().absolute()) if path else ""
+
+
+def backbone_file(config: dict) -> pathlib.Path | None:
+  """The file that a config's backbone starts from, downloaded if need be; None: random weights."""
+  start, cache = config["init"]["backbone"], config["data"]["cache"]
+  if not start:
+    return None
+  cache = pathlib.Path(cache).expanduser() if cache else None
+  return backbones.locate(start, config["model"]["backbone"], cache)
 
 
 def dataset_of(info: dict, dataset: Dataset | None = None) -> Dataset | None:

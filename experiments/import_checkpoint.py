@@ -1,0 +1,101 @@
+"""A ProtoPNet trained with PyTorch as a jprotop run, and a jprotop run back as a PyTorch file.
+
+  python -m experiments.import_checkpoint --torch_checkpoint=FILE.pth --workdir=RUN
+  python -m experiments.import_checkpoint --torch_checkpoint=FILE.pth --workdir=RUN \
+    --config.data.dir=CUB_200_2011 --boxes=bb11.npy
+  python -m experiments.import_checkpoint --workdir=RUN --export_torch=FILE.pth
+
+Neither needs PyTorch, and nothing that a file holds is run. The file is a state dict or a whole
+module, of torch's present or older form. Backbone, add-on layers, and the number, depth and classes
+of the prototypes are read from it. Without data, RUN takes image files: experiments.explain and
+head_on_stomach with --images. With --config.data.dir (and --config.data.name=folder for images of
+your own, also ProtoPNet's train_cropped/ and test_cropped/) it takes every command; where --boxes,
+the bb*.npy of the training, does not say which patches the prototypes come from, the nearest ones
+are searched for. --config=configs/base.py:jpeg imports the network of the JPEG experiment.
+"""
+
+import pathlib
+
+import numpy as np
+from absl import flags
+
+import jprotop
+from experiments import cli
+from jprotop.errors import InputError
+from jprotop.interchange import export, names
+from jprotop.similarity import SIMILARITIES
+from jprotop.training import importing
+
+
+def define_flags() -> None:
+  flags.DEFINE_string("torch_checkpoint", None, "The file to import.")
+  flags.DEFINE_string("export_torch", None, "File to write the run's state dict to.")
+  flags.DEFINE_string("boxes", None, "The training's bb*.npy: where its prototypes come from.")
+  flags.DEFINE_string(
+    "prototype_class", None, "Class of each prototype, .npy int [P], where the file cannot tell."
+  )
+  flags.DEFINE_enum("similarity", None, sorted(SIMILARITIES), "Where the file cannot tell.")
+
+
+def import_run(workdir: pathlib.Path) -> None:
+  given = flags.FLAGS
+  imported = importing.import_checkpoint(
+    pathlib.Path(given.torch_checkpoint).expanduser(),
+    workdir,
+    cli.config(),
+    boxes=pathlib.Path(given.boxes).expanduser() if given.boxes else None,
+    prototype_class=_labels(given.prototype_class) if given.prototype_class else None,
+    similarity=given.similarity,
+  )
+  model, _, info = jprotop.load(str(workdir))
+  counts = np.bincount(model.prototype_class, minlength=model.num_classes)
+  each = f"{counts.min()}" if counts.min() == counts.max() else f"{counts.min()} to {counts.max()}"
+  lines = {
+    "file": f"{imported['file']} ({imported['form']}), sha256 {imported['sha256'][:16]}...",
+    "network": f"{model.backbone}, {model.addon} add-on, {model.similarity} similarity",
+    "prototypes": f"{len(model.prototype_class)} of depth {model.prototype_depth}",
+    "classes": f"{model.num_classes}, with {each} prototypes each",
+    "their classes": imported["classes_from"],
+    "similarity": imported["similarity_from"],
+    "their sources": imported["sources"],
+    "image size": f"{info['config']['data']['image_size']} pixels",
+  }
+  print(f"Imported into {workdir}:")
+  for name, text in lines.items():
+    print(f"  {name:<14} {text}")
+  print(f"Next: python -m experiments.explain --workdir={workdir} --images=FILE.jpg")
+
+
+def _labels(path: str) -> np.ndarray:
+  try:
+    return np.load(pathlib.Path(path).expanduser(), allow_pickle=False)
+  except (OSError, ValueError) as error:
+    raise InputError(f"--prototype_class={path} is not a readable .npy file: {error}") from error
+
+
+def export_run(workdir: pathlib.Path, target: pathlib.Path) -> None:
+  """Writes the state dict; what it cannot hold is said."""
+  model, variables, _ = jprotop.load(str(workdir))
+  state = names.state_dict_of(model, variables)
+  export.write_state_dict(target, state)
+  print(f"{target}: {len(state)} entries of a {model.backbone} ProtoPNet")
+  if len(set(np.bincount(model.prototype_class, minlength=model.num_classes))) > 1:
+    print("  it does not hold which prototype is of which class; they are not equally many")
+  if (model.similarity, model.distance) != ("log", "squared_l2"):
+    print(f"  it does not hold that similarity is {model.similarity} of {model.distance}")
+
+
+def main() -> None:
+  given, workdir = flags.FLAGS, cli.workdir()
+  if bool(given.torch_checkpoint) == bool(given.export_torch):
+    raise InputError("give either --torch_checkpoint=FILE to read or --export_torch=FILE to write")
+  if given.torch_checkpoint:
+    import_run(workdir)
+  else:
+    export_run(cli.workdir(must_exist=True), pathlib.Path(given.export_torch).expanduser())
+
+
+if __name__ == "__main__":
+  define_flags()
+  cli.define_config(default="configs/base.py")
+  cli.run(main)
