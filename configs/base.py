@@ -25,6 +25,9 @@ def get_config(variant: str = "standard") -> ConfigDict:
   config.data.image_size = 224
   config.data.validation_share = 0.1  # of the training images of each class
   config.data.copies = 40  # augmented copies of each image in an epoch; 0: the image itself
+  # Where copies are made: host (the reference, Pillow at the crop's own resolution), or device (the
+  # resized crops lie there; the same transforms as one resampling; not for the JPEG networks).
+  config.data.augment = "host"
   # ToyBirds only.
   config.data.toy = ConfigDict({"num_classes": 8, "images_per_class": 30, "size": 160, "seed": 0})
 

@@ -2,11 +2,13 @@
 
 import time
 
+import jax
+import jax.numpy as jnp
 import miniature
 import numpy as np
 import pytest
 
-from jprotop.data import batches, jpeg
+from jprotop.data import batches, device_augment, jpeg
 from jprotop.data import dataset as dataset_lib
 from jprotop.data.dataset import load_dataset
 
@@ -177,3 +179,28 @@ def test_keys_are_new_for_every_image_and_epoch(split):
   made = epochs(split)
   keys = np.concatenate([joined(made.epoch(number))["key"] for number in (0, 1)])
   assert len(np.unique(keys, axis=0)) == len(keys)
+
+
+def test_copies_made_on_the_device_are_those_of_device_augment(split):
+  """Four of each crop, one of each kind, in the order of the host's epochs, the same every time."""
+  made = batches.DeviceEpochs(split, copies=4, batch_size=6, seed=0)
+  crops = jax.device_put(made.crops())
+  host, device = joined(epochs(split).epoch(3)), joined(made.epoch(3))
+  for name in ("label", "index", "key"):
+    np.testing.assert_array_equal(device[name], host[name])
+  look = jax.jit(lambda batch: batches.images_of(crops, 4, batch))
+  images = look({"example": device["example"]})
+  assert images.shape == (28, 6, 6, 3) and images.min() >= 0 and images.max() <= 1
+  for row in (0, 5, 17):
+    example = int(device["example"][row])
+    key = jax.random.fold_in(jax.random.key(0), example)
+    image, size = split.pixels[example // 4], split.box[example // 4, 2:].astype(np.int32)
+    wanted = device_augment.augment(jnp.asarray(image), size, key, kind=example % 4)
+    np.testing.assert_allclose(images[row], wanted, atol=1e-5)
+  again = look({"example": np.sort(device["example"])})
+  np.testing.assert_allclose(again, np.asarray(images)[np.argsort(device["example"])], atol=1e-6)
+
+
+def test_images_that_come_with_a_batch_are_taken_as_they_are():
+  batch = {"image": np.ones((2, 4, 4, 3))}
+  assert batches.images_of(None, 4, batch) is batch["image"]

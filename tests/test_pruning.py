@@ -83,31 +83,35 @@ def tuned(opened, config, epochs):
   return last_layer.tune(opened.model, opened.variables, train, config, epochs=epochs)
 
 
-def test_tuning_on_activations_is_the_training_step_on_images(opened, monkeypatch):
-  """In batches of the whole set, where the order of the images does not matter."""
-  training = {**opened.config["training"], "batch_size": 30}
+@pytest.mark.parametrize(
+  ("variant", "augment"),
+  [("standard", "host"), ("jpeg", "host"), ("jpeg_augmented", "host"), ("standard", "device")],
+)
+def test_tuning_on_activations_is_the_training_step_on_images(
+  opened, monkeypatch, variant, augment
+):
+  """The same batches in the same order, the last one short, the same coins, many groups."""
+  training = {**opened.config["training"], "batch_size": 8}
   training["last_layer"] = {"epochs": 1, "learning_rate": {"last_layer": 0.03}}
   loss = {**opened.config["loss"], "l1": 0.05}  # so large that its absence would show
-  config = {**opened.config, "training": training, "loss": loss}
+  config = {**opened.config, "training": training, "loss": loss, "variant": variant}
+  config["data"] = {**config["data"], "augment": augment}
   assert len(opened.seen.train) * config["data"]["copies"] == 30
+  monkeypatch.setattr(last_layer, "_GROUP_BYTES", 500)
   fast = tuned(opened, config, 3)
-  monkeypatch.setattr(last_layer, "MAX_ACTIVATION_BYTES", 0)
+  monkeypatch.setattr(last_layer, "MAX_MEMORY_BYTES", 0)  # a file, not memory
+  filed = tuned(opened, config, 3)
+  monkeypatch.setattr(last_layer, "is_stored", lambda _: False)
   slow = tuned(opened, config, 3)
   before = np.asarray(opened.variables["params"]["last_layer"])
   after = np.asarray(slow["params"]["last_layer"])
   assert np.abs(after - before).max() > 0.05
   np.testing.assert_allclose(fast["params"]["last_layer"], after, atol=2e-4)
+  np.testing.assert_array_equal(filed["params"]["last_layer"], fast["params"]["last_layer"])
   for found in (fast, slow):
     assert found["params"].keys() == opened.variables["params"].keys()
     rest = {**found, "params": {**found["params"], "last_layer": before}}
     jax.tree.map(np.testing.assert_array_equal, rest, {**opened.variables})
-
-
-def test_every_image_of_a_short_last_batch_counts_once(tiny):
-  rows, mask = last_layer._shuffled(7, 3, seed=0, epoch=1)
-  assert rows.shape == (3, 3)
-  assert sorted(rows[mask].tolist()) == list(range(7))
-  assert rows[mask].tolist() != last_layer._shuffled(7, 3, seed=0, epoch=2)[0][mask].tolist()
 
 
 @pytest.mark.parametrize(
@@ -115,20 +119,14 @@ def test_every_image_of_a_short_last_batch_counts_once(tiny):
   [
     ("paper", "standard", True),
     ("paper", "jpeg", True),
-    ("paper", "jpeg_augmented", False),
+    ("paper", "jpeg_augmented", True),
     ("paper", "adversarial", False),
     ("authors", "standard", False),
+    ("authors", "jpeg_augmented", False),
   ],
 )
-def test_activations_are_kept_only_where_no_pass_changes_them(
-  opened, monkeypatch, protocol, variant, once
-):
-  monkeypatch.setattr(last_layer, "_tune_on_images", lambda *_: "images")
-  monkeypatch.setattr(last_layer, "copies_activations", lambda *_: (None, None))
-  monkeypatch.setattr(last_layer, "tune_on_activations", lambda *_, **__: "activations")
-  found = tuned(opened, {**opened.config, "protocol": protocol, "variant": variant}, 1)
-  assert found == "images" or found["params"]["last_layer"] == "activations"
-  assert (found != "images") == once
+def test_activations_are_kept_only_where_no_pass_changes_them(protocol, variant, once):
+  assert last_layer.is_stored({"protocol": protocol, "variant": variant}) == once
 
 
 # --- the command

@@ -15,7 +15,7 @@ from configs import base
 from jprotop.data import batches
 from jprotop.errors import InputError
 from jprotop.evaluation import accuracy
-from jprotop.training import checkpoints, loop, phases, pretrained, runs, steps
+from jprotop.training import checkpoints, last_layer, loop, phases, pretrained, runs, steps
 
 PHASES = ("pretrain", "warm", "joint", "push", "last_layer")
 EPOCHS = {"pretrain": 1, "warm": 1, "joint": 2, "push": 1, "last_layer": 2}
@@ -87,9 +87,14 @@ def copy(run, tmp_path):
 @pytest.fixture
 def kill(monkeypatch):
   """kill(after): the program dies in the middle of the epoch that follows `after` whole ones."""
-  original = batches.AugmentedEpochs.epoch
+  original, original_pass = batches.AugmentedEpochs.epoch, last_layer.one_pass
 
   def arrange(after):
+    def one_pass(model, stored, augmented, number, *args, **keywords):
+      if number == after:
+        raise Killed
+      return original_pass(model, stored, augmented, number, *args, **keywords)
+
     def epoch(self, number):
       for batch_number, batch in enumerate(original(self, number)):
         if number == after and batch_number == 2:
@@ -97,6 +102,7 @@ def kill(monkeypatch):
         yield batch
 
     monkeypatch.setattr(batches.AugmentedEpochs, "epoch", original if after is None else epoch)
+    monkeypatch.setattr(last_layer, "one_pass", original_pass if after is None else one_pass)
 
   return arrange
 
@@ -462,6 +468,19 @@ def test_a_data_set_opened_at_another_size_is_taken_at_the_run_s_own(run):
   opened = runs.open_run(run[0], run[1].at_size(16))
   assert opened.dataset.train.image_size == 32
   assert opened.dataset.identity == run[1].identity
+
+
+@pytest.mark.parametrize(
+  ("changes", "message"),
+  [
+    ({"data.augment": "gpu"}, "data.augment='gpu' must be host or device"),
+    ({"data.augment": "device", "variant": "jpeg"}, "data.augment=device cannot make the images"),
+  ],
+)
+def test_copies_that_cannot_be_made_are_refused(cache, tmp_path, changes, message):
+  variant = changes.pop("variant", "standard")
+  with pytest.raises(InputError, match=message):
+    loop.train({**make_config(cache, **changes), "variant": variant}, tmp_path / "run")
 
 
 def test_an_unknown_variant_is_refused(cache, tmp_path):

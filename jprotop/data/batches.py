@@ -8,9 +8,10 @@ import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
+import jax
 import numpy as np
 
-from jprotop.data import jpeg
+from jprotop.data import device_augment, jpeg
 from jprotop.data.dataset import Split
 
 
@@ -66,8 +67,21 @@ class AugmentedEpochs:
   def num_batches(self) -> int:
     return -(-self.num_examples // self.batch_size)
 
-  def epoch(self, number: int) -> Iterator[dict]:
-    """The batches of one epoch; a pure function of the seed and its number."""
+  @property
+  def num_versions(self) -> int:
+    """Of each copy: as it is, and compressed where a coin decides which is seen."""
+    return len(self._splits)
+
+  @property
+  def labels(self) -> np.ndarray:
+    """The class of every copy, int32 [M], in the order of `in_order`."""
+    return np.repeat(self.label, max(self.copies, 1)).astype(np.int32)
+
+  def plan(self, number: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The order of the M copies in an epoch and their versions, int [M], and keys uint32 [M, 2].
+
+    A pure function of the seed and the epoch's number.
+    """
     order = np.random.default_rng([self.seed, 2, number]).permutation(self.num_examples)
     if len(self._splits) == 1:
       coin = np.zeros(self.num_examples, int)
@@ -75,10 +89,25 @@ class AugmentedEpochs:
       rng = np.random.default_rng([self.seed, 5, number])
       coin = (rng.random(self.num_examples) < self.probability).astype(int)
     rng = np.random.default_rng([self.seed, 6, number])
-    keys = rng.integers(0, 2**32, (self.num_examples, 2), np.uint32)
-    every = range(0, len(order), self.batch_size)
-    chunks = [tuple(a[i : i + self.batch_size] for a in (order, coin, keys)) for i in every]
-    return prefetched(self._batch, chunks)
+    return order, coin, rng.integers(0, 2**32, (self.num_examples, 2), np.uint32)
+
+  def epoch(self, number: int) -> Iterator[dict]:
+    """The batches of one epoch."""
+    return self._batches(self.plan(number), self.batch_size)
+
+  def crops(self) -> device_augment.Crops | None:
+    """What the device needs to make the images; None: they come with the batches."""
+    return None
+
+  def in_order(self, version: int, batch_size: int) -> Iterator[dict]:
+    """Every copy once, image by image, in one version."""
+    every = np.arange(self.num_examples)
+    keys = np.zeros((len(every), 2), np.uint32)
+    return self._batches((every, np.full_like(every, version), keys), batch_size)
+
+  def _batches(self, plan: tuple[np.ndarray, ...], size: int) -> Iterator[dict]:
+    starts = range(0, self.num_examples, size)
+    return prefetched(self._batch, [tuple(a[i : i + size] for a in plan) for i in starts])
 
   def _batch(self, chunk: tuple[np.ndarray, ...], pool: ThreadPoolExecutor) -> dict:
     order, coin, keys = chunk
@@ -96,6 +125,39 @@ class AugmentedEpochs:
     if stored is not None:
       return stored[example]
     return split.augmented(example // self.copies, example % self.copies, self.seed)
+
+
+class DeviceEpochs(AugmentedEpochs):
+  """The same epochs, their copies made on the device: see `device_augment`.
+
+  Batches have `example`, int [N], in place of `image`; `images_of` makes those of the crops, which
+  go to the device once.
+  """
+
+  def __init__(self, split: Split, *, copies: int, batch_size: int, seed: int):
+    self.copies, self.batch_size, self.seed = copies, batch_size, seed
+    self.label, self._splits = split.label, [split]
+
+  def crops(self) -> device_augment.Crops:
+    split = self._splits[0]
+    return device_augment.Crops(split.pixels, split.box[:, 2:].astype(np.int32), self.seed)
+
+  def _batch(self, chunk: tuple[np.ndarray, ...], pool: ThreadPoolExecutor) -> dict:
+    order, _, keys = chunk
+    images = order // self.copies
+    return {
+      "example": order.astype(np.int32),
+      "label": self.label[images].astype(np.int32),
+      "index": images.astype(np.int32),
+      "key": keys,
+    }
+
+
+def images_of(crops: device_augment.Crops | None, copies: int, batch: dict) -> jax.Array:
+  """On the device: a batch's images, [N, S, S, 3]; `crops` None: they are there already."""
+  if crops is None:
+    return batch["image"]
+  return device_augment.copies_of(crops, batch["example"], copies=copies)
 
 
 def prefetched(make: Callable, items: list, ahead: int = 2) -> Iterator:

@@ -14,6 +14,7 @@ Everything is a pure function of its arguments and takes one crop: `jax.vmap` an
 Coordinates are continuous as in `augment`: pixel i covers [i, i + 1), x runs right, y down.
 """
 
+import functools
 from typing import NamedTuple
 
 import jax
@@ -232,6 +233,31 @@ def augment(
   """
   copy = draw(key, crop_size, kind=kind)
   return sample(image, flow(copy, crop_size, size=image.shape[0]))
+
+
+class Crops(NamedTuple):
+  """A training set that lies on the device.
+
+  Attributes:
+    pixels: uint8 [M, S, S, 3], all crops, resized.
+    crop_sizes: int [M, 2] (width, height) before that, pixels.
+    seed: uint32, of the copies.
+  """
+
+  pixels: jax.Array
+  crop_sizes: jax.Array
+  seed: jax.Array
+
+
+def copies_of(crops: Crops, example: jax.Array, *, copies: int) -> jax.Array:
+  """Augmented copies, float32 [N, S, S, 3] in [0, 1], the same whenever they are asked for.
+
+  Args:
+    example: int [N], `copies` of them for each crop, in order; its kind is copy % 4.
+  """
+  keys = jax.vmap(functools.partial(jax.random.fold_in, jax.random.key(crops.seed)))(example)
+  kinds = example % copies % len(KINDS)
+  return augmented_batch(crops.pixels, crops.crop_sizes, example // copies, keys, kinds=kinds)
 
 
 def augmented_batch(

@@ -1,10 +1,11 @@
-"""A network trained with PyTorch as a run of jprotop, its images and prototypes' sources included."""
+"""A network trained with PyTorch as a run of jprotop: its images and its prototypes' sources."""
 
 import collections
 import hashlib
 import pathlib
 
 import numpy as np
+from tqdm import tqdm
 
 from jprotop import explain, parallel, push
 from jprotop.data import batches
@@ -124,16 +125,19 @@ def _provenance(
   split, size = runs.as_trained(config, dataset).train, config["training"]["push_batch_size"]
   if boxes is not None:
     found = _from_boxes(boxes, model, variables, split, size)
-    return found.as_arrays(), f"{boxes.name}, checked against the training images"
+    return found.as_arrays(), f"{boxes.name}; {_near(found)} lie on the patches that it names"
+  rows = parallel.round_up(size)
+  crops = batches.in_order(split, rows)
+  look = {"total": -(-len(split) // rows), "desc": "sources of prototypes", "unit": "batch"}
   _, found = push.find_sources(
     model,
     variables,
-    batches.in_order(split, size),
+    tqdm(crops, dynamic_ncols=True, **look),
     image_size=split.image_size,
-    batch_size=parallel.round_up(size),
+    batch_size=rows,
   )
-  near = f"{(found.sq_dist < _PUSHED).sum()} of {len(found.sq_dist)}"
-  return found.as_arrays(), f"the nearest training patches of their classes; {near} lie on them"
+  near = "the nearest training patches of their classes"
+  return found.as_arrays(), f"{near}; {_near(found)} lie on them"
 
 
 # Squared distance within which a prototype counts as that patch: decoding and resizing elsewhere
@@ -141,15 +145,27 @@ def _provenance(
 _PUSHED = 0.01
 
 
+def _near(found: push.Provenance) -> str:
+  return f"{(found.sq_dist < _PUSHED).sum()} of {len(found.sq_dist)}"
+
+
+def read_array(path: pathlib.Path) -> np.ndarray:
+  """The array of a .npy file; InputError where it is none."""
+  try:
+    array = np.load(path, allow_pickle=False)
+  except (OSError, ValueError, EOFError) as error:
+    raise InputError(f"{path} is not a readable .npy file: {error}") from error
+  if not isinstance(array, np.ndarray):
+    raise InputError(f"{path} is not a readable .npy file: it holds several arrays")
+  return array
+
+
 def _from_boxes(
   path: pathlib.Path, model: ProtoPNet, variables: dict, split: Split, batch_size: int
 ) -> push.Provenance:
   """A reference run's bb*.npy: rows of image index, y0, y1, x0, x1 and, in most, the label."""
   count, size = len(model.prototype_class), split.image_size
-  try:
-    rows = np.load(path, allow_pickle=False)
-  except (OSError, ValueError) as error:
-    raise InputError(f"{path} is not a readable .npy file: {error}") from error
+  rows = read_array(path)
   if rows.ndim != 2 or len(rows) != count or rows.shape[1] not in (5, 6):
     raise InputError(f"{path} has shape {rows.shape}; it must be [{count}, 6], a row a prototype")
   if rows.dtype.kind not in "iuf" or not (np.isfinite(rows).all() and (rows == rows.round()).all()):

@@ -1,5 +1,14 @@
-"""Tuning the last layer alone: with everything below it fixed, from activations that are computed
-once, else with the training step of the last-layer phase."""
+"""The last-layer phase: everything below is fixed, so each copy goes through the network once.
+
+Where nothing below the last layer changes from pass to pass, the activations of all augmented
+copies are computed once and stored, and every pass only reads them. The JPEG remedy tosses its coin
+anew in each pass, so both versions of each copy are stored. Adversarial images follow the last
+layer, and the batch statistics of protocol `authors` drift: those take the training step instead.
+"""
+
+import dataclasses
+import functools
+import tempfile
 
 import jax
 import jax.numpy as jnp
@@ -11,11 +20,141 @@ from jprotop import losses, parallel
 from jprotop.data import batches
 from jprotop.data.dataset import Split
 from jprotop.models.protopnet import ProtoPNet
+from jprotop.similarity import first_max
 from jprotop.training import phases as phases_lib
 from jprotop.training import runs, steps
 
-# Of all augmented copies; beyond it the images are run through the network in every pass.
-MAX_ACTIVATION_BYTES = 4e9
+# Beyond it the activations lie in a memory-mapped file that goes away with the program.
+MAX_MEMORY_BYTES = 4e9
+# Of the activations that are on the device at a time.
+_GROUP_BYTES = 2.5e8
+
+
+def is_stored(config: dict) -> bool:
+  """Whether a copy's activations are the same in every pass of a config's last-layer phase."""
+  return config["protocol"] == "paper" and config["variant"] != "adversarial"
+
+
+@dataclasses.dataclass(frozen=True)
+class Stored:
+  """What the last-layer phase needs of M augmented copies, in V versions: compressed or not.
+
+  Attributes:
+    activations: float32 [V, M, P].
+    costs: float32 [V, M, 2], cluster and separation cost; they are only reported.
+    label: int [M].
+  """
+
+  activations: np.ndarray
+  costs: np.ndarray
+  label: np.ndarray
+
+
+def _look(model: ProtoPNet, copies: int, shared: tuple, batch: dict) -> dict:
+  variables, crops = shared
+  out = model.apply(variables, batches.images_of(crops, copies, batch))
+  distance, classes = -first_max(-out.sq_dist), jnp.array(model.prototype_class)
+  costs = [cost(distance, batch["label"], classes) for cost in _COSTS]
+  return {"activations": out.activations, "costs": jnp.stack(costs, axis=-1)}
+
+
+_COSTS = (losses.cluster_cost, losses.separation_cost)
+
+
+def store(
+  model: ProtoPNet, variables: dict, augmented: batches.AugmentedEpochs, bar: tqdm
+) -> Stored:
+  """Runs every version of every copy through the network; the bar moves on by images."""
+  shape = (augmented.num_versions, augmented.num_examples)
+  activations = _array((*shape, len(model.prototype_class)))
+  costs = np.empty((*shape, 2), np.float32)
+  size = parallel.round_up(augmented.batch_size)
+  static, shared = (model, augmented.copies), (variables, augmented.crops())
+  for version in range(augmented.num_versions):
+    images = augmented.in_order(version, size)
+    start = 0
+    for part in parallel.map_examples(_look, static, shared, images, size):
+      rows = slice(start, start + len(part["costs"]))
+      activations[version, rows], costs[version, rows] = part["activations"], part["costs"]
+      bar.update(len(part["costs"]))
+      start = rows.stop
+  return Stored(activations, costs, augmented.labels)
+
+
+def _array(shape: tuple[int, ...]) -> np.ndarray:
+  if np.prod(shape, dtype=np.int64) * 4 <= MAX_MEMORY_BYTES:
+    return np.empty(shape, np.float32)
+  with tempfile.TemporaryFile() as file:
+    return np.memmap(file, np.float32, "w+", shape=shape)
+
+
+@functools.lru_cache(maxsize=8)
+def _pass_over_group(
+  model: ProtoPNet,
+  phase: phases_lib.Phase,
+  weights: steps.LossWeights,
+  num_batches: int,
+):
+  """(params, opt_state) and batches stacked on a leading axis, to the new ones and sums."""
+  optimizer = phases_lib.make_optimizer(phase, num_batches, 0.0)
+  classes = jnp.array(model.prototype_class)
+
+  def mean_loss(trained, batch):
+    unused = jnp.zeros((len(classes), model.prototype_depth))
+    variables = {"params": {**trained, "prototypes": unused}}
+    logits = model.apply(variables, batch["activations"], method="logits_of")
+    cluster, separation = jnp.moveaxis(batch["costs"], -1, 0)
+    penalty = losses.incorrect_class_l1(trained["last_layer"], classes)
+    values = steps.weighted(
+      weights, logits, batch["label"], cluster=cluster, separation=separation, penalty=penalty
+    )
+    sums = jax.tree.map(lambda value: jnp.sum(jnp.where(batch["mask"] > 0, value, 0.0)), values)
+    count = jnp.sum(batch["mask"])
+    return sums["loss"] / count, {**sums, "count": count}
+
+  def step(state, batch):
+    trained, opt_state = state
+    gradient, sums = jax.grad(mean_loss, has_aux=True)(trained, batch)
+    updates, opt_state = optimizer.update(gradient, opt_state, trained)
+    return (optax.apply_updates(trained, updates), opt_state), sums
+
+  return jax.jit(lambda state, group: jax.lax.scan(step, state, group))
+
+
+def one_pass(
+  model: ProtoPNet,
+  stored: Stored,
+  augmented: batches.AugmentedEpochs,
+  number: int,
+  state: tuple[dict, optax.OptState],
+  *,
+  phase: phases_lib.Phase,
+  weights: steps.LossWeights,
+) -> tuple[tuple[dict, optax.OptState], dict[str, float]]:
+  """The state ({last_layer}, optimiser's) after the epoch of that number, and sums of its metrics.
+
+  Batches, coins and loss are those of the training step on the images, which it equals within
+  rounding; the costs of the prototypes do not depend on this layer.
+  """
+  size, num_batches = augmented.batch_size, augmented.num_batches
+  order, coin, _ = augmented.plan(number)
+  run = _pass_over_group(model, phase, weights, num_batches)
+  at_a_time = max(1, int(_GROUP_BYTES // (size * stored.activations.shape[-1] * 4)))
+  totals: dict[str, float] = {}
+  for first in range(0, num_batches, at_a_time):
+    rows = slice(first * size, min(first + at_a_time, num_batches) * size)
+    chosen = order[rows]
+    batch = {
+      "activations": stored.activations[coin[rows], chosen],
+      "costs": stored.costs[coin[rows], chosen],
+      "label": stored.label[chosen],
+    }
+    padded = parallel.pad(batch, -(-len(chosen) // size) * size)
+    group = {key: value.reshape(-1, size, *value.shape[1:]) for key, value in padded.items()}
+    state, sums = run(state, group)
+    for name, values in sums.items():
+      totals[name] = totals.get(name, 0.0) + float(values.sum())
+  return state, totals
 
 
 def tune(model: ProtoPNet, variables: dict, split: Split, config: dict, *, epochs: int) -> dict:
@@ -27,113 +166,22 @@ def tune(model: ProtoPNet, variables: dict, split: Split, config: dict, *, epoch
   """
   if not epochs:
     return variables
-  phase = _phase(config, epochs)
-  augmented = runs.augmented_epochs(config, split)
-  size = augmented.num_examples * len(model.prototype_class) * 4
-  if not _is_fixed(config) or size > MAX_ACTIVATION_BYTES:
-    return _tune_on_images(model, variables, augmented, config, phase)
-  activations, label = copies_activations(model, variables, augmented)
-  last_layer = tune_on_activations(
-    model,
-    variables,
-    activations,
-    label,
-    phase=phase,
-    l1=config["loss"]["l1"],
-    batch_size=augmented.batch_size,
-    seed=config["seed"],
-  )
-  return {**variables, "params": {**variables["params"], "last_layer": last_layer}}
-
-
-def _phase(config: dict, epochs: int) -> phases_lib.Phase:
   fields = {**config["training"]["last_layer"], "epochs": epochs}
   training = {**config["training"], "last_layer": fields}
-  return phases_lib.make_phases(training, config["protocol"])[-1]
-
-
-def _is_fixed(config: dict) -> bool:
-  """Whether a copy's activations are the same in every pass: no coin for its compression, no
-  adversarial images (they follow the last layer), no batch statistics that drift."""
-  return config["protocol"] == "paper" and config["variant"] in ("standard", "jpeg")
-
-
-def _activate_batch(model: ProtoPNet, variables: dict, batch: dict) -> dict:
-  return {
-    "activations": model.apply(variables, batch["image"]).activations,
-    "label": batch["label"],
-  }
-
-
-def copies_activations(
-  model: ProtoPNet, variables: dict, augmented: batches.AugmentedEpochs
-) -> tuple[np.ndarray, np.ndarray]:
-  """Activations [M, P] and labels [M] of all augmented copies, in the order of the first epoch."""
-  found = parallel.gather_examples(
-    _activate_batch,
-    (model,),
-    variables,
-    augmented.epoch(0),
-    parallel.round_up(augmented.batch_size),
-    total=augmented.num_examples,
-    title="activations",
-  )
-  return found["activations"], found["label"]
-
-
-def tune_on_activations(
-  model: ProtoPNet,
-  variables: dict,
-  activations: np.ndarray,
-  label: np.ndarray,
-  *,
-  phase: phases_lib.Phase,
-  l1: float,
-  batch_size: int,
-  seed: int,
-) -> jax.Array:
-  """The last layer [P, C] after the phase's passes over activations [M, P] with labels [M].
-
-  The loss is the training step's, but for the costs of the prototypes, which do not depend on this
-  layer: cross entropy + l1 * |weights to other classes|, its mean over each shuffled batch.
-  """
-  num_batches = -(-len(label) // batch_size)
-  optimizer = phases_lib.make_optimizer(phase, num_batches, 0.0)
-  prototype_class = jnp.array(model.prototype_class)
+  phase = phases_lib.make_phases(training, config["protocol"])[-1]
+  augmented = runs.augmented_epochs(config, split)
+  if not is_stored(config):
+    return _tune_on_images(model, variables, augmented, config, phase)
+  with _bar("activations", augmented.num_examples * augmented.num_versions, "image") as bar:
+    stored = store(model, variables, augmented, bar)
   trained = {"last_layer": jnp.asarray(variables["params"]["last_layer"])}
-
-  def mean_loss(trained, activations, label, mask):
-    params = {**variables["params"], **trained}
-    logits = model.apply({**variables, "params": params}, activations, method="logits_of")
-    cross_entropy = jnp.sum(jnp.where(mask, losses.cross_entropy(logits, label), 0.0))
-    penalty = losses.incorrect_class_l1(trained["last_layer"], prototype_class)
-    return cross_entropy / jnp.sum(mask) + l1 * penalty
-
-  @jax.jit
-  def one_pass(state, activations, label, rows, mask):
-    def step(state, batch):
-      (trained, opt_state), (rows, mask) = state, batch
-      gradient = jax.grad(mean_loss)(trained, activations[rows], label[rows], mask)
-      updates, opt_state = optimizer.update(gradient, opt_state, trained)
-      return (optax.apply_updates(trained, updates), opt_state), None
-
-    return jax.lax.scan(step, state, (rows, mask))[0]
-
-  state = (trained, optimizer.init(trained))
-  table = jax.device_put((activations, label))
-  with _bar("last layer", phase.epochs, "pass") as bar:
-    for epoch in range(phase.epochs):
-      state = one_pass(state, *table, *_shuffled(len(label), batch_size, seed, epoch))
+  optimizer = phases_lib.make_optimizer(phase, augmented.num_batches, 0.0)
+  state, weights = (trained, optimizer.init(trained)), steps.loss_weights(config)
+  with _bar("last layer", epochs, "pass") as bar:
+    for number in range(epochs):
+      state, _ = one_pass(model, stored, augmented, number, state, phase=phase, weights=weights)
       bar.update()
-  return state[0]["last_layer"]
-
-
-def _shuffled(count: int, batch_size: int, seed: int, epoch: int) -> tuple[np.ndarray, np.ndarray]:
-  """The rows of each batch of an epoch, int [B, n], and which of them count, boolean [B, n]."""
-  order = np.random.default_rng([seed, 2, epoch]).permutation(count)
-  missing = -count % batch_size
-  rows = np.pad(order, (0, missing)).reshape(-1, batch_size)
-  return rows, (np.arange(rows.size) < count).reshape(rows.shape)
+  return {**variables, "params": {**variables["params"], **state[0]}}
 
 
 def _tune_on_images(
@@ -143,7 +191,7 @@ def _tune_on_images(
   config: dict,
   phase: phases_lib.Phase,
 ) -> dict:
-  """The run's own last-layer phase: every pass goes through the whole network."""
+  """Every pass goes through the whole network, as the run's own last-layer phase did."""
   parallel.check_batch_size(augmented.batch_size, "training.batch_size")
   step = steps.step_of(config, model, phase, augmented.num_batches)
   weight_decay = config["training"]["weight_decay"]
@@ -152,11 +200,12 @@ def _tune_on_images(
   params, batch_stats = jax.tree.map(jnp.array, (variables["params"], variables["batch_stats"]))
   opt_state = optimizer.init({group: params[group] for group in phase.trained})
   state = parallel.replicate(steps.TrainState(params, batch_stats, opt_state))
+  crops = parallel.replicate(augmented.crops())
   with _bar("last layer", phase.epochs * augmented.num_batches, "batch") as bar:
     for epoch in range(phase.epochs):
       for batch in augmented.epoch(epoch):
-        batch = parallel.pad(batch, augmented.batch_size)
-        state, _ = step(state, parallel.shard(batch))
+        batch = parallel.shard(parallel.pad(batch, augmented.batch_size))
+        state, _ = step(state, batch, crops)
         bar.update()
   return {"params": state.params, "batch_stats": state.batch_stats}
 

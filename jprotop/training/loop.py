@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import functools
 import json
 import logging
 import pathlib
@@ -20,8 +21,8 @@ from jprotop.evaluation import accuracy, results
 from jprotop.files import atomic_path
 from jprotop.interchange import backbones
 from jprotop.models.protopnet import BackboneClassifier, make_model
+from jprotop.training import last_layer, pretrained, runs, steps
 from jprotop.training import phases as phases_lib
-from jprotop.training import pretrained, runs, steps
 from jprotop.training.checkpoints import Checkpoints, Position, claim_workdir
 
 _log = logging.getLogger("jprotop")
@@ -49,8 +50,10 @@ def train(
   workdir = pathlib.Path(workdir)
   config = runs.check_config(config)
   plan = phases_lib.phases_of(config)
-  # First, because it may have to be downloaded; a run that has begun holds its weights itself.
-  start = None if (workdir / "checkpoints").exists() else runs.backbone_file(config)
+  # First, because it may have to be downloaded. From its first epoch on a run holds its weights
+  # itself; before that the folder of checkpoints is there, but empty.
+  begun = any(path.name.isdigit() for path in (workdir / "checkpoints").glob("*"))
+  start = None if begun else runs.backbone_file(config)
   dataset = dataset or runs.open_dataset(config)
   keep = config["training"]["keep_checkpoints"]
   with (
@@ -126,12 +129,19 @@ class Trainer:
 
   def _work(self, phase: int, epoch: int) -> int:
     """What is left from a position on, in forward passes of images."""
-    per_epoch = [
-      len(self.dataset.train) if p.name == "push" else self._passes(p) * self.epochs.num_examples
-      for p in self.plan
-    ]
-    left = sum(p.epochs * cost for p, cost in zip(self.plan[phase:], per_epoch[phase:]))
-    return left - (epoch * per_epoch[phase] if phase < len(self.plan) else 0)
+    left = 0
+    for number, ahead in enumerate(self.plan[phase:]):
+      if ahead.name == "push":
+        left += len(self.dataset.train)
+      elif self._is_stored(ahead):
+        left += self.epochs.num_examples * self.epochs.num_versions
+      else:
+        epochs = ahead.epochs - (epoch if number == 0 else 0)
+        left += epochs * self._passes(ahead) * self.epochs.num_examples
+    return left
+
+  def _is_stored(self, phase: phases_lib.Phase) -> bool:
+    return phase.name == "last_layer" and last_layer.is_stored(self.config)
 
   def _run_phase(self, index: int, bar: tqdm) -> None:
     phase = self.plan[index]
@@ -142,10 +152,19 @@ class Trainer:
     if phase.name == "pretrain":
       network = self.classifier
       epochs = runs.augmented_epochs(self.config, self.seen.train, pretraining=True)
-    step = steps.step_of(self.config, network, phase, self.epochs.num_batches)
+    if self._is_stored(phase):
+      bar.set_description("activations of all copies")
+      stored = last_layer.store(self.model, self.variables, epochs, bar)
+      train = functools.partial(self._tune_epoch, stored)
+    else:
+      step = steps.step_of(self.config, network, phase, self.epochs.num_batches)
+      crops = parallel.replicate(epochs.crops())
+      train = functools.partial(self._train_epoch, step, epochs, crops, bar)
     for epoch in range(self.position.epoch, phase.epochs):
       bar.set_description(f"{phase.name} {epoch + 1}/{phase.epochs}")
-      row = self._train_epoch(step, phase, epoch, epochs, bar)
+      totals = train(phase, epoch)
+      count = totals.pop("count")
+      row = {**{key: value / count for key, value in totals.items()}, "count": int(count)}
       self._record(phase=phase.name, split="train", **row)
       self._validate(phase)
       self._finish_epoch(index)
@@ -159,14 +178,38 @@ class Trainer:
     """Cost of one image in forward passes; finding an adversarial one costs three more."""
     return phase.passes + 3 * steps.is_adversarial(self.config, phase)
 
-  def _train_epoch(self, step, phase, epoch: int, epochs, bar: tqdm) -> dict:
-    """One pass over the augmented set; the row of means for history.jsonl."""
+  def _tune_epoch(self, stored: last_layer.Stored, phase: phases_lib.Phase, epoch: int) -> dict:
+    """One pass of the last layer over stored activations; sums of its metrics."""
+    state = ({"last_layer": jnp.asarray(self.params["last_layer"])}, self.opt_state)
+    (trained, self.opt_state), totals = last_layer.one_pass(
+      self.model,
+      stored,
+      self.epochs,
+      self.position.epochs_done,
+      state,
+      phase=phase,
+      weights=steps.loss_weights(self.config),
+    )
+    self._check_finite((totals, trained), phase, epoch)
+    self.params = {**self.params, **trained}
+    return totals
+
+  def _train_epoch(
+    self,
+    step,
+    epochs: batches.AugmentedEpochs,
+    crops,
+    bar: tqdm,
+    phase: phases_lib.Phase,
+    epoch: int,
+  ) -> dict:
+    """One pass over the augmented set; sums of its metrics."""
     state = parallel.replicate(steps.TrainState(self.params, self.batch_stats, self.opt_state))
     totals = None
     size = self.config["training"]["batch_size"]
     for number, batch in enumerate(epochs.epoch(self.position.epochs_done)):
       count = len(batch["label"])
-      state, metrics = step(state, parallel.shard(parallel.pad(batch, size)))
+      state, metrics = step(state, parallel.shard(parallel.pad(batch, size)), crops)
       totals = metrics if totals is None else jax.tree.map(jnp.add, totals, metrics)
       bar.update(count * self._passes(phase))
       if number % 20 == 0:
@@ -174,9 +217,7 @@ class Trainer:
     # The parameters too: the last step's loss was taken before its update.
     self._check_finite((totals, state.params, state.batch_stats), phase, epoch)
     self.params, self.batch_stats, self.opt_state = state.params, state.batch_stats, state.opt_state
-    totals = {key: float(value) for key, value in totals.items()}
-    count = totals.pop("count")
-    return {**{key: value / count for key, value in totals.items()}, "count": int(count)}
+    return {key: float(value) for key, value in totals.items()}
 
   def _check_finite(self, tree, phase: phases_lib.Phase, epoch: int) -> None:
     if not all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(tree)):

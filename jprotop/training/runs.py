@@ -15,7 +15,7 @@ from flax.traverse_util import flatten_dict
 from jprotop import parallel, regions
 from jprotop.attacks.pgd import check_budget
 from jprotop.data import jpeg
-from jprotop.data.batches import AugmentedEpochs, to_float
+from jprotop.data.batches import AugmentedEpochs, DeviceEpochs, to_float
 from jprotop.data.dataset import Dataset, Split, load_dataset
 from jprotop.errors import InputError
 from jprotop.files import write_json
@@ -198,13 +198,14 @@ def as_trained(config: dict, dataset: Dataset) -> Dataset:
 def augmented_epochs(config: dict, split: Split, *, pretraining: bool = False) -> AugmentedEpochs:
   """What a config's phases see of a split. The coin of App. F.2 is tossed in the phases of the
   paper, not in the pretraining that comes before them."""
-  settings = config["jpeg"]
+  settings, data, training = config["jpeg"], config["data"], config["training"]
+  common = dict(copies=data["copies"], batch_size=training["batch_size"], seed=config["seed"])
+  if data["augment"] == "device" and data["copies"]:
+    return DeviceEpochs(split, **common)
   compressing = config["variant"] == "jpeg_augmented" and not pretraining
   return AugmentedEpochs(
     split,
-    copies=config["data"]["copies"],
-    batch_size=config["training"]["batch_size"],
-    seed=config["seed"],
+    **common,
     compression=jpeg.Scheme(settings["quality"]) if compressing else None,
     probability=settings["probability"],
   )
@@ -268,6 +269,13 @@ def check_config(config: dict) -> dict:
     )
   if not 0 <= config["jpeg"]["probability"] <= 1:
     raise InputError(f"jpeg.probability={config['jpeg']['probability']} must lie in [0, 1]")
+  if data["augment"] not in ("host", "device"):
+    raise InputError(f"data.augment={data['augment']!r} must be host or device")
+  if data["augment"] == "device" and config["variant"].startswith("jpeg"):
+    raise InputError(
+      f"data.augment=device cannot make the images of {config['variant']}: JPEG acts on augmented "
+      "copies at their own resolution, before the resize; take --config.data.augment=host"
+    )
   if min(grid_of(model, data["image_size"])) < 2:
     raise InputError(
       f"data.image_size={data['image_size']} leaves {model.backbone} less than 2 x 2 cells; take "

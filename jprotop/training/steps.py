@@ -11,6 +11,7 @@ import optax
 
 from jprotop import losses, parallel
 from jprotop.attacks import adversarial
+from jprotop.data.batches import images_of
 from jprotop.models.protopnet import BackboneClassifier, ProtoPNet
 from jprotop.similarity import first_max
 from jprotop.training.phases import Phase, make_optimizer
@@ -47,6 +48,27 @@ def with_axis(module, axis_name: str | None):
   return module.clone(options=options)
 
 
+def weighted(
+  weights: LossWeights,
+  logits: jax.Array,
+  label: jax.Array,
+  *,
+  cluster: jax.Array,
+  separation: jax.Array,
+  penalty: jax.Array,
+) -> dict[str, jax.Array]:
+  """The loss [N] and its parts, from logits [N, C], labels and costs [N], and the scalar |W|."""
+  cross_entropy = losses.cross_entropy(logits, label)
+  loss = cross_entropy + weights.cluster * cluster + weights.separation * separation
+  return {
+    "cross_entropy": cross_entropy,
+    "cluster_cost": cluster,
+    "separation_cost": separation,
+    "accuracy": (jnp.argmax(logits, -1) == label).astype(jnp.float32),
+    "loss": loss + weights.l1 * penalty,
+  }
+
+
 def protopnet_losses(model: ProtoPNet, weights: LossWeights) -> Callable:
   """Loss function of the network: (params, batch_stats, batch, train) -> values an image."""
   prototype_class = jnp.array(model.prototype_class)
@@ -57,19 +79,14 @@ def protopnet_losses(model: ProtoPNet, weights: LossWeights) -> Callable:
     out, updates = model.apply(
       variables, batch["image"], train, batch["mask"], mutable=["batch_stats"]
     )
-    distance = -first_max(-out.sq_dist)
-    values = {
-      "cross_entropy": losses.cross_entropy(out.logits, batch["label"]),
-      "cluster_cost": losses.cluster_cost(distance, batch["label"], prototype_class, cap=cap),
-      "separation_cost": losses.separation_cost(distance, batch["label"], prototype_class, cap=cap),
-      "accuracy": (jnp.argmax(out.logits, -1) == batch["label"]).astype(jnp.float32),
-    }
-    penalty = weights.l1 * losses.incorrect_class_l1(params["last_layer"], prototype_class)
-    values["loss"] = (
-      values["cross_entropy"]
-      + weights.cluster * values["cluster_cost"]
-      + weights.separation * values["separation_cost"]
-      + penalty
+    distance, label = -first_max(-out.sq_dist), batch["label"]
+    values = weighted(
+      weights,
+      out.logits,
+      label,
+      cluster=losses.cluster_cost(distance, label, prototype_class, cap=cap),
+      separation=losses.separation_cost(distance, label, prototype_class, cap=cap),
+      penalty=losses.incorrect_class_l1(params["last_layer"], prototype_class),
     )
     return values, updates.get("batch_stats", batch_stats)
 
@@ -147,14 +164,21 @@ def make_train_step(
   phase: Phase,
   optimizer: optax.GradientTransformation,
   perturb: Callable | None = None,
+  *,
+  copies: int = 0,
 ) -> Callable:
-  """`train_step` on all devices: (state, sharded batch) -> (state, metrics); donates the state."""
-  return parallel.map_devices(
-    lambda state, batch: train_step(loss, phase, optimizer, perturb, state, batch),
-    split=(False, True),
-    split_outputs=False,
-    donate=(0,),
-  )
+  """`train_step` on all devices: (state, sharded batch, crops) -> (state, metrics).
+
+  The state is donated. Where a batch has no images, `crops` (see `batches.images_of`), of which
+  each has `copies` augmented ones, is what they are made of.
+  """
+
+  def step(state, batch, crops):
+    batch = {**batch, "image": images_of(crops, copies, batch)}
+    return train_step(loss, phase, optimizer, perturb, state, batch)
+
+  mapped = parallel.map_devices(step, split=(False, True, False), split_outputs=False, donate=(0,))
+  return lambda state, batch, crops=None: mapped(state, batch, crops)
 
 
 def step_of(
@@ -165,11 +189,16 @@ def step_of(
   return phase_step(
     with_axis(network, None if authors else parallel.AXIS),
     phase,
-    weights=LossWeights(**config["loss"], cap_at_depth=authors),
+    weights=loss_weights(config),
     steps_per_epoch=steps_per_epoch,
     weight_decay=config["training"]["weight_decay"],
     fgsm=(fgsm["eps"], fgsm["step_size"]) if is_adversarial(config, phase) else None,
+    copies=config["data"]["copies"],
   )
+
+
+def loss_weights(config: dict) -> LossWeights:
+  return LossWeights(**config["loss"], cap_at_depth=config["protocol"] == "authors")
 
 
 def is_adversarial(config: dict, phase: Phase) -> bool:
@@ -186,6 +215,7 @@ def phase_step(
   steps_per_epoch: int,
   weight_decay: float,
   fgsm: tuple[float, float] | None = None,
+  copies: int = 0,
 ) -> Callable:
   """The train step of a phase, made once: networks that differ in their images alone share it.
 
@@ -193,6 +223,7 @@ def phase_step(
     network: with the axis of its batch norm set (`with_axis`).
     weights: of the loss; the plain classifier has none.
     fgsm: (eps, step_size) of adversarial training; None: the images as they come.
+    copies: of each image, where they are made on the device.
   """
   if isinstance(network, BackboneClassifier):
     loss = classifier_losses(network)
@@ -200,4 +231,4 @@ def phase_step(
     loss = protopnet_losses(network, weights)
   perturb = fgsm_images(network, eps=fgsm[0], step_size=fgsm[1]) if fgsm else None
   optimizer = make_optimizer(phase, steps_per_epoch, weight_decay)
-  return make_train_step(loss, phase, optimizer, perturb)
+  return make_train_step(loss, phase, optimizer, perturb, copies=copies)
