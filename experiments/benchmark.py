@@ -1,14 +1,27 @@
-"""What each stage costs on this machine, beside the machine's own ceiling.
+"""What each stage costs on this machine, beside its ceiling and beside PyTorch the reference's way.
 
   python -m experiments.benchmark
-  python -m experiments.benchmark --backbone=vgg19 --batch_size=8 --json=benchmark.json
+  python -m experiments.benchmark --backbone=vgg19 --batch_size=8 --out=benchmark
+  python -m experiments.benchmark --stages=forward,push
 
-Times are medians of several runs after a warm-up, an image. A share is of the matrix-product
-ceiling, which is measured in the same run; the work of a stage is counted in forward passes of the
-network: forward 1, attack step 2 (forward and the gradient to the pixels), joint step 3.
+Times are medians of several runs after one that compiles, on all devices; attacks run as the
+experiments run them. `share` is the work of a stage, counted in forward passes (forward 1, attack
+step 2, joint step 3), over what the machine's own matrix product does in the same time, measured in
+the same run. Where the `torch` extra is installed, a PyTorch twin of the network does the same the
+reference's way: two forward passes and one backward pass an attack step, one image at a time, a
+Python loop over prototypes in the push, no pictures written. `ratio` is ours to its. Its success
+rate is timed on one prototype of one image and scaled to five prototypes; both pushes are timed on
+--push_images and scaled to 1,000. --out writes OUT.md and OUT.json.
 """
 
+import dataclasses
 import functools
+import importlib.util
+import io
+import os
+import pathlib
+import platform
+import resource
 import statistics
 import time
 from collections.abc import Callable
@@ -21,39 +34,89 @@ from PIL import Image
 
 from configs import base
 from experiments import cli
-from jprotop import parallel
-from jprotop.attacks import objectives, pgd
-from jprotop.data import augment, decode
+from jprotop import parallel, push, regions
+from jprotop.data import augment, decode, device_augment
+from jprotop.errors import InputError
+from jprotop.evaluation import attack
 from jprotop.figures import tables
-from jprotop.files import write_json
+from jprotop.files import write_json, write_text
 from jprotop.models.layers import LayerOptions
 from jprotop.models.protopnet import ProtoPNet, grid_of, make_model
-from jprotop.training import phases, steps
+from jprotop.training import last_layer, phases, steps
 
-_BACKBONE = flags.DEFINE_string("backbone", "resnet18", "A backbone's name.")
-_IMAGE_SIZE = flags.DEFINE_integer("image_size", 224, "In pixels.")
-_BATCH_SIZE = flags.DEFINE_integer("batch_size", 16, "Images a batch, on all devices together.")
-_CLASSES = flags.DEFINE_integer("num_classes", 200, "Ten prototypes each.")
-_REPEATS = flags.DEFINE_integer("repeats", 5, "Timed runs of each stage.")
-_JSON = flags.DEFINE_string("json", None, "File to write the figures to.")
+_STAGES = (
+  *("augment", "device_augment", "forward", "joint_step", "pgd_step", "success_rate", "push"),
+  "last_layer",
+)
+_TOP_K, _NUM_STEPS = 5, 40
+
+
+def define_flags() -> None:
+  flags.DEFINE_string("backbone", "resnet18", "A backbone's name.")
+  flags.DEFINE_integer("image_size", 224, "In pixels; PyTorch is compared at 224 only.")
+  flags.DEFINE_integer("batch_size", 16, "Images a batch, on all devices together.")
+  flags.DEFINE_enum("dtype", "float32", ["float32", "bfloat16"], "Of the backbone's arithmetic.")
+  flags.DEFINE_integer("num_classes", 200, "Ten prototypes each.")
+  flags.DEFINE_integer("push_images", 200, "Images that the pushes are timed on.", lower_bound=50)
+  flags.DEFINE_integer("repeats", 5, "Timed runs of each stage.", lower_bound=1)
+  flags.DEFINE_list("stages", list(_STAGES), "Those to measure.")
+  flags.DEFINE_string("out", None, "Files to write: OUT.md and OUT.json.")
+
+
+@dataclasses.dataclass
+class Timing:
+  """Seconds of one unit of work, of compiling it, and of the reference's way; None: not measured.
+
+  Attributes:
+    passes: its work in forward passes of the network; None: it is not made of them.
+    note: what the reader should know about the figure.
+  """
+
+  unit: str
+  seconds: float
+  passes: float | None = None
+  compiling: float | None = None
+  reference: float | None = None
+  note: str = ""
 
 
 def seconds(function: Callable, *args) -> float:
   """Median wall time of a call, after one that compiles."""
-  jax.block_until_ready(function(*args))
+  return _timed(function, *args)[0]
+
+
+def _timed(function: Callable, *args) -> tuple[float, float]:
+  """Median wall time of a call, and how much longer the first one took."""
   times = []
-  for _ in range(_REPEATS.value):
+  for _ in range(flags.FLAGS.repeats + 1):
     start = time.perf_counter()
     jax.block_until_ready(function(*args))
     times.append(time.perf_counter() - start)
-  return statistics.median(times)
+  median = statistics.median(times[1:])
+  return median, max(times[0] - median, 0.0)
+
+
+# --- ceilings
 
 
 def matrix_product_ceiling(size: int = 4096) -> float:
-  """FLOP a second of a plain float32 matrix product on all local devices."""
-  a = jnp.ones((parallel.num_devices(), size, size))
+  """FLOP a second of a plain matrix product of --dtype on all local devices."""
+  a = jnp.ones((parallel.num_devices(), size, size), flags.FLAGS.dtype)
   product = parallel.map_devices(lambda x: x @ x, split=(True,), split_outputs=True)
   return parallel.num_devices() * 2 * size**3 / seconds(product, a)
+
+
+def bandwidth_ceiling(size: int = 2**25) -> float:
+  """Bytes a second that adding one to a long row in place moves, on all local devices."""
+  row = jnp.ones((parallel.num_devices(), size), jnp.float32)
+  add = parallel.map_devices(lambda x: x + 1, split=(True,), split_outputs=True, donate=(0,))
+
+  def run():
+    nonlocal row
+    row = add(row)
+    return row
+
+  return parallel.num_devices() * 2 * 4 * size / seconds(run)
 
 
 def forward_flops(model: ProtoPNet, variables: dict, size: int) -> float:
@@ -63,20 +126,66 @@ def forward_flops(model: ProtoPNet, variables: dict, size: int) -> float:
   return float(lowered.compile().cost_analysis()["flops"])
 
 
-def time_forward(model: ProtoPNet, variables: dict, images: np.ndarray) -> float:
-  forward = parallel.map_devices(model.apply, split=(False, True), split_outputs=True)
-  return seconds(forward, parallel.replicate(variables), parallel.shard(images))
+# --- stages
 
 
-def time_joint_step(model: ProtoPNet, variables: dict, images: np.ndarray, labels) -> float:
+@dataclasses.dataclass(frozen=True)
+class Subject:
+  """The network, and a batch that stages are measured on: images [N, S, S, 3], labels [N]."""
+
+  model: ProtoPNet
+  variables: dict
+  images: np.ndarray
+  labels: np.ndarray
+
+  def random_images(self, count: int) -> np.ndarray:
+    return np.random.default_rng(1).random((count, *self.images.shape[1:]), np.float32)
+
+
+def time_augment(subject: Subject, _) -> Timing:
+  """The host's way: a 300 x 250 crop as a JPEG file, decoded, augmented and resized."""
+  rng = np.random.default_rng(0)
+  crop = Image.fromarray(rng.integers(0, 256, (25, 30, 3), dtype=np.uint8)).resize((300, 250))
+  crop.save(encoded := io.BytesIO(), "JPEG", quality=95)
+  copies, size = range(40), subject.images.shape[1]
+  start = time.perf_counter()
+  for copy in copies:
+    image = decode.decode(encoded.getvalue(), "crop")
+    decode.resize(augment.augment_copy(image, seed=0, index=0, copy=copy), size)
+  return Timing("image", (time.perf_counter() - start) / len(copies), note="one core")
+
+
+def time_device_augment(subject: Subject, _) -> Timing:
+  count = len(subject.images)
+  crops = device_augment.Crops(
+    jnp.asarray((subject.images * 255).astype(np.uint8)),
+    jnp.broadcast_to(jnp.array([300, 250]), (count, 2)),
+    jnp.uint32(0),
+  )
+  make = jax.jit(functools.partial(device_augment.copies_of, copies=40))
+  found, compiling = _timed(make, crops, jnp.arange(count) * 41 % (count * 40))
+  return Timing("image", found / count, compiling=compiling, note="one device")
+
+
+def time_forward(subject: Subject, reference) -> Timing:
+  forward = parallel.map_devices(subject.model.apply, split=(False, True), split_outputs=True)
+  found, compiling = _timed(
+    forward, parallel.replicate(subject.variables), parallel.shard(subject.images)
+  )
+  torch_time = reference.forward() if reference else None
+  return Timing("image", found / len(subject.images), 1, compiling, torch_time)
+
+
+def time_joint_step(subject: Subject, reference) -> Timing:
   training = base.get_config().to_dict()["training"]
   phase = next(p for p in phases.make_phases(training, "paper") if p.name == "joint")
   optimizer = phases.make_optimizer(phase, 100, training["weight_decay"])
-  loss = steps.protopnet_losses(steps.with_axis(model, parallel.AXIS), steps.LossWeights())
-  step = steps.make_train_step(loss, phase, optimizer)
-  batch = parallel.shard(parallel.pad({"image": images, "label": labels}, len(images)))
-  params = jax.tree.map(jnp.copy, variables["params"])
-  stats = jax.tree.map(jnp.copy, variables.get("batch_stats", {}))
+  model = steps.with_axis(subject.model, parallel.AXIS)
+  step = steps.make_train_step(steps.protopnet_losses(model, steps.LossWeights()), phase, optimizer)
+  examples = {"image": subject.images, "label": subject.labels}
+  batch = parallel.shard(parallel.pad(examples, len(subject.images)))
+  params = jax.tree.map(jnp.copy, subject.variables["params"])
+  stats = jax.tree.map(jnp.copy, subject.variables.get("batch_stats", {}))
   opt_state = optimizer.init({group: params[group] for group in phase.trained})
   state = parallel.replicate(steps.TrainState(params, stats, opt_state))
 
@@ -85,81 +194,194 @@ def time_joint_step(model: ProtoPNet, variables: dict, images: np.ndarray, label
     state, metrics = step(state, batch)
     return state, metrics
 
-  return seconds(run)
+  found, compiling = _timed(run)
+  torch_time = reference.joint_step() if reference else None
+  return Timing("image", found / len(subject.images), 3, compiling, torch_time)
 
 
-def time_attack_step(model: ProtoPNet, variables: dict, images: np.ndarray) -> float:
-  """Seconds of one step inside `masked_pgd`: that of eleven less that of one, by ten."""
-  grid = grid_of(model, images.shape[1])
-  count = len(images)
+def _attack(subject: Subject, count: int, num_steps: int) -> Callable[[], object]:
+  """An attack on `count` pairs of an image and a prototype, as the experiments make it."""
+  grid, size = grid_of(subject.model, subject.images.shape[1]), subject.images.shape[1]
   target = np.zeros((count, *grid), bool)
   target[:, :2, :2] = True
+  order = attack.Order(
+    image=subject.random_images(count),
+    pixels=regions.cells_to_pixels(target, size, size),
+    prototype=np.zeros(count, np.int32),
+    key=parallel.key_array(0, np.arange(count)),
+    source=~target,
+    target=target,
+  )
+  budget = attack.Budget(eps=8 / 255, step_size=2 / 255, num_steps=num_steps, random_start=True)
+  batch_size = base.get_config().attack.batch_size
+  return lambda: attack.perturb(
+    subject.model, subject.variables, order, budget, kind="move", batch_size=batch_size
+  )
 
-  def attack(variables, images, target, prototype, num_steps):
-    def objective(x):
-      maps = objectives.prototype_maps(model, variables, x, prototype)
-      return objectives.move_similarity(maps, target, ~target)
 
-    mask = jnp.ones(images.shape[:3], bool)
-    return pgd.masked_pgd(
-      objective, images, mask, eps=8 / 255, step_size=2 / 255, num_steps=num_steps
+def time_pgd_step(subject: Subject, reference) -> Timing:
+  """One step on one image: an attack of eleven less one of one, by ten."""
+  count = 10
+  long, compiling = _timed(_attack(subject, count, 11))
+  torch_time = (reference.attack(6) - reference.attack(1)) / 5 if reference else None
+  found = (long - seconds(_attack(subject, count, 1))) / 10 / count
+  return Timing("image", found, 2, compiling, torch_time)
+
+
+def time_success_rate(subject: Subject, reference) -> Timing:
+  """Five prototypes of two images, 40 steps each."""
+  images = 2
+  run = _attack(subject, images * _TOP_K, _NUM_STEPS)
+  run()
+  start = time.perf_counter()
+  run()
+  found = (time.perf_counter() - start) / images
+  torch_time = reference.attack(_NUM_STEPS) * _TOP_K if reference else None
+  note = f"{_TOP_K} prototypes, {_NUM_STEPS} steps"
+  return Timing("image", found, 2 * _TOP_K * _NUM_STEPS, reference=torch_time, note=note)
+
+
+def time_push(subject: Subject, reference) -> Timing:
+  """Over --push_images, scaled to 1,000; and by how much memory grows with four times as many."""
+  classes = subject.model.num_classes
+  total = max(flags.FLAGS.push_images, classes)  # Every class needs an image.
+  images = subject.random_images(50)
+  size = parallel.round_up(base.get_config().training.push_batch_size)
+
+  def run(count: int) -> None:
+    chunks = np.split(np.arange(count, dtype=np.int32), range(size, count, size))
+    batches = (
+      {"image": images[rows % len(images)], "label": rows % classes, "index": rows}
+      for rows in chunks
+    )
+    push.push(
+      subject.model, subject.variables, batches, image_size=images.shape[1], batch_size=size
     )
 
-  split = (False, True, True, True, False)
-  mapped = parallel.map_devices(attack, split=split, split_outputs=True)
-  shards = parallel.shard((images, target, np.zeros(count, np.int32)))
-  run = functools.partial(mapped, parallel.replicate(variables), *shards)
-  return (seconds(run, 11) - seconds(run, 1)) / 10
-
-
-def time_augmentation(size: int) -> float:
-  """Seconds to augment and resize one 300 x 250 crop, on one core."""
-  rng = np.random.default_rng(0)
-  crop = Image.fromarray(rng.integers(0, 256, (250, 300, 3), dtype=np.uint8))
-  copies = range(40)
+  run(total)
+  peak = _peak_bytes()
   start = time.perf_counter()
-  for copy in copies:
-    decode.resize(augment.augment_copy(crop, seed=0, index=0, copy=copy), size)
-  return (time.perf_counter() - start) / len(copies)
+  run(total)
+  found = (time.perf_counter() - start) / total * 1000
+  run(4 * total)
+  grown = (_peak_bytes() - peak) / 2**20
+  torch_time = None
+  if reference:
+    every = np.arange(total)
+    torch_time = reference.push(images[every % len(images)], every % classes) / total * 1000
+  note = f"from {total} images; {4 * total} images take {grown:.0f} MiB more"
+  return Timing("1,000 images", found, 1000, reference=torch_time, note=note)
+
+
+def _peak_bytes() -> int:
+  return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def time_last_layer(subject: Subject, _) -> Timing:
+  """One pass over 1,000 copies from stored activations."""
+  count, prototypes = 1000, len(subject.model.prototype_class)
+  rng = np.random.default_rng(0)
+  stored = last_layer.Stored(
+    rng.random((1, count, prototypes), np.float32),
+    np.zeros((1, count, 2), np.float32),
+    rng.integers(0, subject.model.num_classes, count).astype(np.int32),
+  )
+  training = base.get_config().to_dict()["training"]
+  phase = phases.make_phases(training, "paper")[-1]
+  epochs = _Epochs(count, training["batch_size"])
+  trained = {"last_layer": subject.variables["params"]["last_layer"]}
+  state = (trained, phases.make_optimizer(phase, epochs.num_batches, 0.0).init(trained))
+  one = functools.partial(last_layer.one_pass, subject.model, stored, epochs, 0, state)
+  found, compiling = _timed(lambda: one(phase=phase, weights=steps.LossWeights()))
+  return Timing("1,000 images", found, compiling=compiling, note="a pass, activations stored")
+
+
+class _Epochs:
+  """The part of `batches.AugmentedEpochs` that a pass over stored activations needs."""
+
+  def __init__(self, count: int, batch_size: int):
+    self.count, self.batch_size = count, batch_size
+    self.num_batches = -(-count // batch_size)
+
+  def plan(self, _):
+    return np.arange(self.count), np.zeros(self.count, int), None
+
+
+# --- the table
+
+
+def _reference(subject: Subject):
+  """The PyTorch twin, where it can be compared; None otherwise."""
+  given = flags.FLAGS
+  plain = given.image_size == 224 and given.dtype == "float32" and jax.default_backend() == "cpu"
+  if importlib.util.find_spec("torch") is None or not plain:
+    return None
+  from experiments import benchmark_torch  # PyTorch is an extra.
+
+  return benchmark_torch.Reference(
+    given.backbone, given.num_classes, 10, subject.images, subject.labels, seconds
+  )
+
+
+def _subject() -> Subject:
+  given = flags.FLAGS
+  fields = base.get_config().to_dict()["model"]
+  fields |= {"backbone": given.backbone, "dtype": given.dtype}
+  model = make_model(fields, given.num_classes)
+  rng = np.random.default_rng(0)
+  images = rng.random((given.batch_size, given.image_size, given.image_size, 3), np.float32)
+  labels = rng.integers(0, given.num_classes, len(images)).astype(np.int32)
+  return Subject(model, jax.jit(model.init)(jax.random.key(0), images[:1]), images, labels)
+
+
+def _row(name: str, timing: Timing, work: float, ceiling: float) -> dict:
+  work = timing.passes * work if timing.passes else None
+  shown = lambda value, digits: None if value is None else round(value, digits)  # noqa: E731
+  return {
+    "stage": name,
+    "of": timing.unit,
+    "ms": shown(1e3 * timing.seconds, 2),
+    "share": shown(work and work / timing.seconds / ceiling, 2),
+    "reference ms": shown(timing.reference and 1e3 * timing.reference, 2),
+    "ratio": shown(timing.reference and timing.seconds / timing.reference, 2),
+    "compile s": shown(timing.compiling, 1),
+    "note": timing.note,
+  }
 
 
 def main() -> None:
-  size, count = _IMAGE_SIZE.value, _BATCH_SIZE.value
-  parallel.check_batch_size(count, "batch_size")
-  fields = base.get_config().to_dict()["model"] | {"backbone": _BACKBONE.value}
-  model = make_model(fields, _CLASSES.value)
-  rng = np.random.default_rng(0)
-  images = rng.random((count, size, size, 3), np.float32)
-  labels = rng.integers(0, _CLASSES.value, count).astype(np.int32)
-  variables = jax.jit(model.init)(jax.random.key(0), images[:1])
-  print("measuring: ceiling, forward, joint step, attack step, augmentation ...", flush=True)
-  ceiling = matrix_product_ceiling()
-  work = forward_flops(model, variables, size)
-  stages = {
-    "forward": (time_forward(model, variables, images) / count, 1),
-    "joint training step": (time_joint_step(model, variables, images, labels) / count, 3),
-    "PGD step inside masked_pgd": (time_attack_step(model, variables, images) / count, 2),
-    "augment and resize, one core": (time_augmentation(size), None),
-  }
-  rows = [
-    {
-      "stage": name,
-      "ms_per_image": round(1e3 * duration, 2),
-      "gflop_per_image": round(passes * work / 1e9, 2) if passes else None,
-      "share_of_ceiling": round(passes * work / duration / ceiling, 3) if passes else None,
-    }
-    for name, (duration, passes) in stages.items()
-  ]
+  given = flags.FLAGS
+  if unknown := [name for name in given.stages if name not in _STAGES]:
+    raise InputError(f"--stages={unknown[0]} is not known; take some of {', '.join(_STAGES)}")
+  jax.config.update("jax_enable_compilation_cache", False)  # What compiling costs is measured.
+  parallel.check_batch_size(given.batch_size, "batch_size")
+  subject = _subject()
+  reference = _reference(subject)
+  measure = {name: globals()[f"time_{name}"] for name in given.stages}
+  print("measuring the ceilings ...", flush=True)
+  ceiling, bandwidth = matrix_product_ceiling(), bandwidth_ceiling()
+  work = forward_flops(subject.model, subject.variables, given.image_size)
+  rows = []
+  for name, time_stage in measure.items():
+    print(f"measuring {name} ...", flush=True)
+    rows.append(_row(name.replace("_", " "), time_stage(subject, reference), work, ceiling))
   device = jax.devices()[0].device_kind
-  print(
-    f"\n{_BACKBONE.value}, {size} px, batch {count}, {len(model.prototype_class)} prototypes, "
-    f"{parallel.num_devices()} x {device}, jax {jax.__version__}\n"
-    f"matrix-product ceiling: {ceiling / 1e9:.0f} GFLOP/s\n"
+  head = (
+    f"{given.backbone}, {given.image_size} px, {given.dtype}, batch {given.batch_size}, "
+    f"{len(subject.model.prototype_class)} prototypes; {parallel.num_devices()} x {device} "
+    f"({platform.machine()}, {os.cpu_count()} cores), jax {jax.__version__}. Ceilings: "
+    f"{ceiling / 1e9:.0f} GFLOP/s, {bandwidth / 1e9:.1f} GB/s; a forward pass is "
+    f"{work / 1e9:.2f} GFLOP."
   )
-  print(tables.markdown_table(rows, list(rows[0])))
-  if _JSON.value:
-    write_json(_JSON.value, {"ceiling_gflops": ceiling / 1e9, "device": device, "rows": rows})
+  table = tables.markdown_table(rows, list(rows[0]))
+  print(f"\n{head}\n\n{table}")
+  if given.out:
+    place = pathlib.Path(given.out)
+    write_text(place.with_suffix(".md"), f"{head}\n\n{table}\n")
+    numbers = {"ceiling_gflops": ceiling / 1e9, "bandwidth_gb": bandwidth / 1e9, "rows": rows}
+    write_json(place.with_suffix(".json"), {"measured": head, **numbers})
 
 
 if __name__ == "__main__":
+  define_flags()
   cli.run(main)

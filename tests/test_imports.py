@@ -94,8 +94,9 @@ def test_the_check_sees_an_import_that_goes_up(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("name", ["tensorflow", "torch", "torchvision", "cv2", "keras"])
 def test_no_other_framework_is_imported(name):
-  users = [name_of(path) for path in FILES if name in {m.split(".")[0] for m in imports(path)}]
-  assert users == []
+  users = {name_of(path) for path in FILES if name in {m.split(".")[0] for m in imports(path)}}
+  # The benchmark's comparison, where the torch extra is installed.
+  assert users <= {"experiments/benchmark_torch", "experiments/torch_twin"}
 
 
 def test_configs_are_made_outside_the_library():

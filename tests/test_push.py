@@ -1,5 +1,6 @@
 """Push: the nearest patch of the own class, whatever the batches and devices."""
 
+import dataclasses
 import functools
 
 import jax
@@ -10,7 +11,7 @@ from conftest import one_device
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jprotop import push, regions, similarity
+from jprotop import metrics, push, regions, similarity
 from jprotop.errors import InputError
 
 PROTOTYPE_CLASS = np.array([0, 0, 1, 2])
@@ -184,3 +185,22 @@ def test_a_class_without_images_is_an_input_error(tiny, training_set):
       model, variables, batches(images[label != 1], label[label != 1], 4), image_size=64,
       batch_size=4,
     )  # fmt: skip
+
+
+def test_bfloat16_harms_neither_the_choice_nor_the_similarities(tiny, training_set, pushed):
+  """The backbone in bfloat16, distances in float32: a patch chosen so is as near, but for rounding,
+  as the one that float32 chooses, and similarities keep their order."""
+  model, variables = tiny
+  images, label = training_set
+  half = model.clone(options=dataclasses.replace(model.options, dtype=jnp.bfloat16))
+  exact = jax.device_get(jax.jit(model.apply)(variables, images))
+  _, found = push.push(half, variables, batches(images, label, 4), image_size=64, batch_size=4)
+  _, wanted = pushed
+  p = np.arange(len(model.prototype_class))
+  chosen = exact.sq_dist[found.image, found.cell[:, 0], found.cell[:, 1], p]
+  best = exact.sq_dist[wanted.image, wanted.cell[:, 0], wanted.cell[:, 1], p]
+  assert (chosen - best).max() <= 0.02 * best.max()
+  rounded = jax.device_get(jax.jit(half.apply)(variables, images))
+  assert np.abs(rounded.similarity_map - exact.similarity_map).max() < 0.05
+  order = metrics.rank_correlation(rounded.activations.T, exact.activations.T)
+  assert order.min() > 0.9  # of the nine images, for each prototype

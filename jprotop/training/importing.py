@@ -152,12 +152,10 @@ def _near(found: push.Provenance) -> str:
 def read_array(path: pathlib.Path) -> np.ndarray:
   """The array of a .npy file; InputError where it is none."""
   try:
-    array = np.load(path, allow_pickle=False)
-  except (OSError, ValueError, EOFError) as error:
+    with open(path, "rb") as file:
+      return np.lib.format.read_array(file, allow_pickle=False)
+  except (OSError, ValueError) as error:
     raise InputError(f"{path} is not a readable .npy file: {error}") from error
-  if not isinstance(array, np.ndarray):
-    raise InputError(f"{path} is not a readable .npy file: it holds several arrays")
-  return array
 
 
 def _from_boxes(
