@@ -11,7 +11,8 @@ the same run. Where the `torch` extra is installed, a PyTorch twin of the networ
 reference's way: two forward passes and one backward pass an attack step, one image at a time, a
 Python loop over prototypes in the push, no pictures written. `ratio` is ours to its. Its success
 rate is timed on one prototype of one image and scaled to five prototypes; both pushes are timed on
---push_images and scaled to 1,000. --out writes OUT.md and OUT.json.
+--push_images and scaled to 1,000. --profile adds the operations that a joint step and an attack of
+two steps spend their time in, summed over all threads. --out writes OUT.md and OUT.json.
 """
 
 import dataclasses
@@ -33,7 +34,7 @@ from absl import flags
 from PIL import Image
 
 from configs import base
-from experiments import cli
+from experiments import benchmark_profile, cli
 from jprotop import parallel, push, regions
 from jprotop.data import augment, decode, device_augment
 from jprotop.errors import InputError
@@ -60,6 +61,7 @@ def define_flags() -> None:
   flags.DEFINE_integer("push_images", 200, "Images that the pushes are timed on.", lower_bound=50)
   flags.DEFINE_integer("repeats", 5, "Timed runs of each stage.", lower_bound=1)
   flags.DEFINE_list("stages", list(_STAGES), "Those to measure.")
+  flags.DEFINE_boolean("profile", False, "Also say which operations two stages spend time in.")
   flags.DEFINE_string("out", None, "Files to write: OUT.md and OUT.json.")
 
 
@@ -177,6 +179,12 @@ def time_forward(subject: Subject, reference) -> Timing:
 
 
 def time_joint_step(subject: Subject, reference) -> Timing:
+  found, compiling = _timed(_joint_step(subject))
+  torch_time = reference.joint_step() if reference else None
+  return Timing("image", found / len(subject.images), 3, compiling, torch_time)
+
+
+def _joint_step(subject: Subject) -> Callable[[], object]:
   training = base.get_config().to_dict()["training"]
   phase = next(p for p in phases.make_phases(training, "paper") if p.name == "joint")
   optimizer = phases.make_optimizer(phase, 100, training["weight_decay"])
@@ -194,9 +202,7 @@ def time_joint_step(subject: Subject, reference) -> Timing:
     state, metrics = step(state, batch)
     return state, metrics
 
-  found, compiling = _timed(run)
-  torch_time = reference.joint_step() if reference else None
-  return Timing("image", found / len(subject.images), 3, compiling, torch_time)
+  return run
 
 
 def _attack(subject: Subject, count: int, num_steps: int) -> Callable[[], object]:
@@ -373,13 +379,26 @@ def main() -> None:
     f"{ceiling / 1e9:.0f} GFLOP/s, {bandwidth / 1e9:.1f} GB/s; a forward pass is "
     f"{work / 1e9:.2f} GFLOP."
   )
-  table = tables.markdown_table(rows, list(rows[0]))
-  print(f"\n{head}\n\n{table}")
+  parts = [head, tables.markdown_table(rows, list(rows[0]))]
+  profiles = _profiles(subject) if given.profile else {}
+  for name, operations in profiles.items():
+    parts += [f"Where the time of {name} goes:", tables.markdown_table(operations, _PROFILE)]
+  text = "\n\n".join(part.strip() for part in parts)
+  print(f"\n{text}")
   if given.out:
     place = pathlib.Path(given.out)
-    write_text(place.with_suffix(".md"), f"{head}\n\n{table}\n")
+    write_text(place.with_suffix(".md"), f"{text}\n")
     numbers = {"ceiling_gflops": ceiling / 1e9, "bandwidth_gb": bandwidth / 1e9, "rows": rows}
-    write_json(place.with_suffix(".json"), {"measured": head, **numbers})
+    write_json(place.with_suffix(".json"), {"measured": head, **numbers, "profiles": profiles})
+
+
+_PROFILE = ["operation", "share"]
+
+
+def _profiles(subject: Subject) -> dict[str, list[dict]]:
+  print("profiling ...", flush=True)
+  runs = {"a joint step": _joint_step(subject), "an attack of two steps": _attack(subject, 10, 2)}
+  return {name: benchmark_profile.profile(run) for name, run in runs.items()}
 
 
 if __name__ == "__main__":
