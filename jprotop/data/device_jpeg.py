@@ -4,8 +4,9 @@ It acts on what it is given. On the pictures that the network sees this is *afte
 whereas the paper's JPEG tables (Section 4) compress crops at their native resolution, before the
 resize: those go through `jpeg.compress`, which is Pillow's.
 
-Every step is libjpeg's (as of Pillow: standard tables, 4:2:0, accurate DCT, smooth upsampling of
-the chroma): all but single pixels are Pillow's own.
+Every step is libjpeg's, as Pillow calls it: standard tables, 4:2:0, smooth upsampling of the
+chroma. What differs is where a sum of floats falls on the other side of a rounding: birds of CUB
+at 224 px are within 0.2 grey levels of Pillow on average, at any quality.
 """
 
 import jax
@@ -59,7 +60,7 @@ def round_trip(images: jax.Array, quality: jax.Array | int) -> jax.Array:
   chroma = []
   for plane in (cb, cr):
     # Pure blue and red lie at 127.5, for which 8 bits have no room above.
-    plane = _subsample(_straight(plane, jnp.minimum(jnp.round(plane), 127)))
+    plane = _subsample(_straight(plane, jnp.minimum(jnp.floor(plane + 0.5), 127)))
     coded = _code(plane, quantisation(CHROMA, quality))
     coded = coded[:, : (height + 1) // 2, : (width + 1) // 2]
     chroma.append(_upsample(coded)[:, :height, :width])
@@ -79,7 +80,10 @@ def _code(plane: jax.Array, table: jax.Array) -> jax.Array:
   plane = _pad(plane, 8, 8)
   blocks = plane.reshape(count, plane.shape[1] // 8, 8, plane.shape[2] // 8, 8)
   table = table[None, None, :, None, :]
-  frequencies = _round(_transform(blocks, _DCT) / table) * table
+  # libjpeg knows frequencies to an eighth, so that ties are common; they go away from zero.
+  eighths = _round(8 * _transform(blocks, _DCT)) / (8 * table)
+  whole = jnp.sign(eighths) * jnp.floor(jnp.abs(eighths) + 0.5)
+  frequencies = _straight(eighths, whole) * table
   decoded = _round(_transform(frequencies, _DCT.T)).reshape(plane.shape)
   return _clip(decoded[:, :height, :width] + 128) - 128
 
@@ -129,7 +133,7 @@ def _straight(x: jax.Array, rounded: jax.Array) -> jax.Array:
 
 
 def _round(x: jax.Array) -> jax.Array:
-  return _straight(x, jnp.round(x))
+  return _straight(x, jnp.floor(x + 0.5))
 
 
 def _floor(x: jax.Array) -> jax.Array:
