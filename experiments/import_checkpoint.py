@@ -39,12 +39,13 @@ def define_flags() -> None:
 
 def import_run(workdir: pathlib.Path) -> None:
   given = flags.FLAGS
+  prototype_class = _path(given.prototype_class)
   imported = importing.import_checkpoint(
-    pathlib.Path(given.torch_checkpoint).expanduser(),
+    _path(given.torch_checkpoint),
     workdir,
     cli.config(),
-    boxes=pathlib.Path(given.boxes).expanduser() if given.boxes else None,
-    prototype_class=_labels(given.prototype_class) if given.prototype_class else None,
+    boxes=_path(given.boxes),
+    prototype_class=prototype_class and importing.read_array(prototype_class),
     similarity=given.similarity,
   )
   model, _, info = jprotop.load(str(workdir))
@@ -66,11 +67,8 @@ def import_run(workdir: pathlib.Path) -> None:
   print(f"Next: python -m experiments.explain --workdir={workdir} --images=FILE.jpg")
 
 
-def _labels(path: str) -> np.ndarray:
-  try:
-    return np.load(pathlib.Path(path).expanduser(), allow_pickle=False)
-  except (OSError, ValueError) as error:
-    raise InputError(f"--prototype_class={path} is not a readable .npy file: {error}") from error
+def _path(given: str | None) -> pathlib.Path | None:
+  return pathlib.Path(given).expanduser() if given else None
 
 
 def export_run(workdir: pathlib.Path, target: pathlib.Path) -> None:
@@ -79,8 +77,9 @@ def export_run(workdir: pathlib.Path, target: pathlib.Path) -> None:
   state = names.state_dict_of(model, variables)
   export.write_state_dict(target, state)
   print(f"{target}: {len(state)} entries of a {model.backbone} ProtoPNet")
-  if len(set(np.bincount(model.prototype_class, minlength=model.num_classes))) > 1:
-    print("  it does not hold which prototype is of which class; they are not equally many")
+  share = len(model.prototype_class) // model.num_classes
+  if list(model.prototype_class) != np.repeat(np.arange(model.num_classes), share).tolist():
+    print("  it does not hold which prototype is of which class; they are not an equal share each")
   if (model.similarity, model.distance) != ("log", "squared_l2"):
     print(f"  it does not hold that similarity is {model.similarity} of {model.distance}")
 
@@ -89,10 +88,13 @@ def main() -> None:
   given, workdir = flags.FLAGS, cli.workdir()
   if bool(given.torch_checkpoint) == bool(given.export_torch):
     raise InputError("give either --torch_checkpoint=FILE to read or --export_torch=FILE to write")
+  useless = [name for name in ("boxes", "prototype_class", "similarity") if given[name].value]
+  if given.export_torch and useless:
+    raise InputError(f"--{useless[0]} is for an import; --export_torch takes a run as it is")
   if given.torch_checkpoint:
     import_run(workdir)
   else:
-    export_run(cli.workdir(must_exist=True), pathlib.Path(given.export_torch).expanduser())
+    export_run(cli.workdir(must_exist=True), _path(given.export_torch))
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """Which network a ProtoPNet checkpoint holds: read from its names, shapes and values."""
 
 import dataclasses
+import functools
 from collections.abc import Mapping
 from typing import Any
 
@@ -10,7 +11,7 @@ from jprotop.errors import InputError
 from jprotop.interchange import names
 from jprotop.interchange.torch_files import TorchFile
 from jprotop.models.densenet import DENSENETS
-from jprotop.models.protopnet import ADDONS, ProtoPNet, add_on_widths
+from jprotop.models.protopnet import ADDONS, ProtoPNet
 from jprotop.models.resnet import RESNETS
 from jprotop.models.vgg import VGGS
 from jprotop.similarity import EPSILON, SIMILARITIES
@@ -47,18 +48,15 @@ def identify(
     InputError: no ProtoPNet, of another kind than jprotop has, or one that contradicts what is
       given.
   """
-  state = file.state
-  count, depth, classes = _head(state)
+  count, depth, classes = _head(file.state)
+  model = _nearest(file.state, count, depth, classes)
+  nearest = f"{model.backbone} with {model.addon} add-on layers"
+  what = f"any network that jprotop has; the nearest is {nearest}"
+  names.check_fit(names.entries_of(model), file.state, what)
   labels, classes_from = _prototype_class(file, count, classes, prototype_class)
   similarity, similarity_from = _similarity(file.attributes, similarity)
-  model = ProtoPNet(
-    backbone=_backbone(state),
-    num_classes=classes,
-    prototype_class=tuple(int(label) for label in labels),
-    prototype_depth=depth,
-    addon=_add_on(state, depth),
-    similarity=similarity,
-  )
+  labels = tuple(int(label) for label in labels)
+  model = model.clone(prototype_class=labels, similarity=similarity)
   return Identified(model, classes_from, similarity_from)
 
 
@@ -72,66 +70,43 @@ def _head(state: Mapping[str, np.ndarray]) -> tuple[int, int, int]:
       "alone is a start for training, as in --config.init.backbone=FILE"
     )
   prototypes, last_layer = (state[name] for name in needed)
-  if prototypes.ndim != 4 or prototypes.shape[2:] != (1, 1):
+  if prototypes.ndim != 4 or prototypes.shape[2:] != (1, 1) or not prototypes.size:
     raise InputError(
       f"prototype_vectors has shape {prototypes.shape}; jprotop has prototypes of [P, D, 1, 1]"
     )
-  if last_layer.ndim != 2 or last_layer.shape[1] != len(prototypes) or not last_layer.size:
-    raise InputError(
-      f"last_layer.weight has shape {last_layer.shape}, which does not belong to "
-      f"{len(prototypes)} prototypes"
-    )
+  if last_layer.ndim != 2 or not last_layer.size:
+    raise InputError(f"last_layer.weight has shape {last_layer.shape}; it must be [C, P]")
   return len(prototypes), prototypes.shape[1], last_layer.shape[0]
 
 
-def _backbone(state: Mapping[str, np.ndarray]) -> str:
-  """The backbone whose arrays are those of the file; an error lists what is different."""
+def _nearest(state: Mapping[str, np.ndarray], count: int, depth: int, classes: int) -> ProtoPNet:
+  """The network whose arrays are those of the file, or least different from them.
+
+  Its prototypes are of class 0 yet. Where both add-ons have the same layers it is "regular".
+  """
   start = "features."
-  shapes = {
-    name.removeprefix(start): array.shape
-    for name, array in state.items()
-    if name.startswith(start) and not names.is_counter(name)
-  }
-  if "layer1.0.conv1.weight" in shapes:
+  features = {n.removeprefix(start): a for n, a in state.items() if n.startswith(start)}
+  family = VGGS
+  if any(name.startswith("layer") for name in features):
     family = RESNETS
-  else:
-    family = DENSENETS if "features.conv0.weight" in shapes else VGGS
-  found = {name: names.mismatches(names.backbone_entries(name), shapes) for name in family}
-  nearest = min(found, key=lambda name: len(found[name]))
-  if found[nearest]:
-    raise InputError(
-      f"the backbone is none of jprotop's; it differs from the nearest, {nearest}, in\n  features."
-      + "\n  ".join(found[nearest])
-    )
-  return nearest
-
-
-def _add_on(state: Mapping[str, np.ndarray], depth: int) -> str:
-  """The kind of the add-on layers; where both have the same layers, "regular"."""
-  kernels = []
-  while (array := state.get(f"add_on_layers.{2 * len(kernels)}.weight")) is not None:
-    kernels.append(array)
-  widths = [kernel.shape[0] for kernel in kernels]
-  channels = kernels[0].shape[1] if kernels and kernels[0].ndim == 4 else 0
-  for kind in sorted(ADDONS, reverse=True):
-    if widths == add_on_widths(kind, channels, depth):
-      return kind
-  raise InputError(
-    f"the add-on layers have {widths or 'no'} channels; jprotop has 'regular' and 'bottleneck' "
-    f"ones down to the prototypes' depth, which is {depth} here"
-  )
+  elif any(name.startswith("features.dense") for name in features):
+    family = DENSENETS
+  distance = lambda name: len(names.mismatches(names.backbone_entries(name), features))  # noqa: E731
+  network = functools.partial(ProtoPNet, min(family, key=distance), classes, (0,) * count, depth)
+  models = [network(addon) for addon in sorted(ADDONS, reverse=True)]
+  return min(models, key=lambda model: len(names.mismatches(names.entries_of(model), state)))
 
 
 def _similarity(attributes: Mapping[str, Any], given: str | None) -> tuple[str, str]:
   """The similarity function; a state dict does not tell."""
   saved, epsilon = attributes.get("prototype_activation_function"), attributes.get("epsilon")
-  if epsilon is not None and not np.isclose(epsilon, EPSILON):
+  known = isinstance(epsilon, int | float) and np.isclose(epsilon, EPSILON)
+  if epsilon is not None and not known:
     raise InputError(f"the module has epsilon={epsilon} in its similarity; jprotop has {EPSILON}")
-  if saved is not None and saved not in SIMILARITIES:
-    raise InputError(
-      f"the module has prototype_activation_function={saved!r}; jprotop knows "
-      f"{', '.join(sorted(SIMILARITIES))}"
-    )
+  sources = {"the module has prototype_activation_function": saved, "--similarity": given}
+  for what, name in sources.items():
+    if name is not None and not (isinstance(name, str) and name in SIMILARITIES):
+      raise InputError(f"{what}={name!r}; jprotop knows {', '.join(sorted(SIMILARITIES))}")
   if given and saved and given != saved:
     raise InputError(f"--similarity={given} is given, but the module itself says {saved!r}")
   if saved:
@@ -153,14 +128,13 @@ def _prototype_class(
     return _checked(given, count, classes), "as given"
   weights = np.asarray(file.state["last_layer.weight"], np.float32)
   strongest = weights.argmax(axis=0)
-  ordered = bool((np.diff(strongest) >= 0).all())
   equal = np.arange(count) // max(count // classes, 1)
-  if count % classes == 0:
-    if ordered and not np.array_equal(strongest, equal) and _is_clear(weights):
-      return strongest, "the last layer's weights: the classes have unequal numbers"
-    return equal, f"the equal share of {count // classes} a class, in order"
-  if ordered and _is_clear(weights):
+  differ = int((strongest != equal).sum())
+  if differ and (np.diff(strongest) >= 0).all() and _is_clear(weights):
     return strongest, "the last layer's weights: the classes have unequal numbers"
+  if count % classes == 0:
+    doubt = f"; {differ} of {count} have their largest weight to another class" if differ else ""
+    return equal, f"the equal share of {count // classes} a class, in order{doubt}"
   raise InputError(
     f"the file does not tell which of {count} prototypes belong to which of {classes} classes; "
     "give --prototype_class=FILE.npy, int [P]"

@@ -23,7 +23,7 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 
 from jprotop.errors import InputError
 from jprotop.models.densenet import DENSENETS
-from jprotop.models.protopnet import ProtoPNet
+from jprotop.models.protopnet import BACKBONES, AddOn, ProtoPNet
 from jprotop.models.vgg import VGGS
 
 _LEAVES = {
@@ -86,11 +86,25 @@ def _torch_name(path: tuple[str, ...], backbone: str) -> str:
   )
 
 
+@functools.lru_cache
+def _backbone_shapes(backbone: str) -> tuple[jax.ShapeDtypeStruct, dict]:
+  """Shapes of what a backbone gives, and of its variables; traced once, as it takes a second."""
+  image = jnp.zeros((1, 64, 64, 3))
+  network = BACKBONES[backbone]()
+  return jax.eval_shape(lambda: network.init_with_output(jax.random.key(0), image))
+
+
 @functools.lru_cache(maxsize=64)
 def entries_of(model: ProtoPNet) -> dict[str, Entry]:
   """All arrays of a network by their name in PyTorch's state dict."""
-  image = jnp.zeros((1, 64, 64, 3))
-  shapes = flatten_dict(jax.eval_shape(model.init, jax.random.key(0), image))
+  out, features = _backbone_shapes(model.backbone)
+  add_on = AddOn(model.prototype_depth, model.addon, model.options)
+  latent = jnp.zeros((1, 1, 1, model.prototype_depth))
+  head = functools.partial(model.init, method="from_latent")
+  key = jax.random.key(0)
+  shapes = flatten_dict(jax.eval_shape(head, key, latent))
+  for name, part in (("features", features), ("add_on", jax.eval_shape(add_on.init, key, out))):
+    shapes |= {(kind, name, *path): leaf for (kind, *path), leaf in flatten_dict(part).items()}
   return {
     _torch_name(path, model.backbone): Entry(path, leaf.shape) for path, leaf in shapes.items()
   }
@@ -103,19 +117,25 @@ def backbone_entries(backbone: str) -> dict[str, Entry]:
   return {n.removeprefix(start): e for n, e in entries.items() if n.startswith(start)}
 
 
-def is_counter(name: str) -> bool:
-  """What batch norm counts, and nobody here uses; it may be absent."""
-  return name.rpartition(".")[2] == "num_batches_tracked"
+def _counter(name: str) -> str:
+  """Name of what the batch norm with a running variance of that name counts."""
+  return f"{name.removesuffix('running_var')}num_batches_tracked"
+
+
+def _ignored(entries: Mapping[str, Entry]) -> set[str]:
+  """What a file may hold besides, and nobody uses: such counters, and ProtoPNet's constant."""
+  counters = {_counter(name) for name in entries if name.endswith(".running_var")}
+  return counters | ({"ones"} if "prototype_vectors" in entries else set())
 
 
 def variables_from_state_dict(model: ProtoPNet, state: Mapping[str, np.ndarray]) -> dict:
   """Flax variables of `model` from a ProtoPNet state dict of arrays.
 
   Raises:
-    InputError: entries that the model needs are missing, not used, of another shape, or not finite.
+    InputError: as `check_fit`.
   """
-  needed = {n: a for n, a in state.items() if n != "ones"}
-  return _assemble(entries_of(model), needed, f"a {model.backbone} network of this shape")
+  what = f"{model.backbone} with {model.addon} add-on layers"
+  return _assemble(entries_of(model), state, what)
 
 
 def backbone_from_state_dict(backbone: str, state: Mapping[str, np.ndarray]) -> dict:
@@ -126,13 +146,13 @@ def backbone_from_state_dict(backbone: str, state: Mapping[str, np.ndarray]) -> 
   has one more block than ResNet-50, where it is left out.
 
   Raises:
-    InputError: as `variables_from_state_dict`.
+    InputError: as `check_fit`.
   """
-  renamed = {}
+  renamed: dict[str, np.ndarray] = {}
   for name, array in state.items():
     found = _backbone_name(name, backbone)
     if found is not None:
-      renamed[found] = array
+      renamed[found if found not in renamed else f"{name} (a second time)"] = array
   return _assemble(backbone_entries(backbone), renamed, f"the backbone {backbone}")
 
 
@@ -140,42 +160,52 @@ def _backbone_name(name: str, backbone: str) -> str | None:
   """Torchvision's name of an entry of a backbone file; None: it has no part in a backbone."""
   if re.match(r"(fc|classifier)\.", name):
     return None
-  name = name.removeprefix("backbone.")
-  name = re.sub(r"^cb_block\.", "layer4.2.", name)
-  if name.startswith("rb_block."):
-    return name.replace("rb_block.", "layer4.3.") if backbone == "resnet50_inat" else None
+  if name.startswith("backbone.rb_block.") and backbone != "resnet50_inat":
+    return None
+  if name.startswith("backbone."):
+    name = re.sub(r"^backbone\.rb_block\.", "layer4.3.", name)
+    name = re.sub(r"^backbone\.cb_block\.", "layer4.2.", name)
+    return name.removeprefix("backbone.")
   # Torchvision's DenseNet files still have the names of its first version.
   return re.sub(r"(\.denselayer\d+\.(?:norm|conv))\.(\d)", r"\1\2", name)
 
 
 def _assemble(entries: Mapping[str, Entry], state: Mapping[str, np.ndarray], what: str) -> dict:
-  """The arrays in our layout as float32; everything that does not fit is one error."""
-  state = {name: array for name, array in state.items() if not is_counter(name)}
-  problems = mismatches(entries, {name: array.shape for name, array in state.items()})
-  problems = problems or [f"not finite: {n}" for n, a in state.items() if not _is_finite(a)]
-  if problems:
-    raise InputError(f"the arrays do not fit {what}:\n  " + "\n  ".join(problems))
+  """The arrays in our layout as float32."""
+  check_fit(entries, state, what)
   arrays = {
-    entry.path: jnp.asarray(np.ascontiguousarray(entry.from_torch(state[name])), jnp.float32)
+    entry.path: jnp.asarray(np.ascontiguousarray(entry.from_torch(_float32(state[name]))))
     for name, entry in entries.items()
   }
-  return {"batch_stats": {}, **unflatten_dict(arrays)} if arrays else {}
+  return {"batch_stats": {}, **unflatten_dict(arrays)}
 
 
-def mismatches(entries: Mapping[str, Entry], shapes: Mapping[str, tuple[int, ...]]) -> list[str]:
+def check_fit(entries: Mapping[str, Entry], state: Mapping[str, np.ndarray], what: str) -> None:
+  """One InputError that lists all arrays that are missing, not used, misshapen, or not finite."""
+  problems = mismatches(entries, state)
+  problems = problems or [
+    f"not finite: {name}" for name in entries if not np.isfinite(_float32(state[name])).all()
+  ]
+  if problems:
+    raise InputError(f"the arrays do not fit {what}:\n  " + "\n  ".join(problems))
+
+
+def mismatches(entries: Mapping[str, Entry], state: Mapping[str, np.ndarray]) -> list[str]:
   """What is missing, not used, or of another shape, by name and in words."""
-  problems = [f"missing: {name}" for name in entries if name not in shapes]
-  problems += [f"not used: {name}" for name in shapes if name not in entries]
+  unused = state.keys() - entries.keys() - _ignored(entries)
+  problems = [f"missing: {name}" for name in entries.keys() - state.keys()]
+  problems += [f"not used: {name}" for name in unused]
   problems += [
-    f"{name}: shape {tuple(shapes[name])} where {entry.torch_shape} is needed"
+    f"{name}: shape {state[name].shape} where {entry.torch_shape} is needed"
     for name, entry in entries.items()
-    if name in shapes and tuple(shapes[name]) != entry.torch_shape
+    if name in state and state[name].shape != entry.torch_shape
   ]
   return sorted(problems)
 
 
-def _is_finite(array: np.ndarray) -> bool:
-  return array.dtype.kind in "iub" or bool(np.isfinite(array).all())
+def _float32(array: np.ndarray) -> np.ndarray:
+  with np.errstate(over="ignore"):  # A double may be too large; that is then not finite.
+    return np.asarray(array, np.float32)
 
 
 def state_dict_of(model: ProtoPNet, variables: dict) -> dict[str, np.ndarray]:
@@ -185,7 +215,7 @@ def state_dict_of(model: ProtoPNet, variables: dict) -> dict[str, np.ndarray]:
   for name, entry in sorted(entries_of(model).items(), key=lambda item: _natural(item[0])):
     state[name] = entry.to_torch(np.asarray(arrays[entry.path]))
     if name.endswith(".running_var"):
-      state[f"{name.removesuffix('running_var')}num_batches_tracked"] = np.zeros((), np.int64)
+      state[_counter(name)] = np.zeros((), np.int64)
   state["ones"] = np.ones_like(state["prototype_vectors"])
   return state
 

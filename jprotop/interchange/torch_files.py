@@ -1,32 +1,29 @@
 """PyTorch's files as NumPy arrays, without PyTorch: what torch.save wrote, read as data.
 
-Both of its forms: the zip of torch 1.6 and later, and the older row of pickles. In them a state
-dict, one inside a training checkpoint, or a whole pickled module, whose tree of layers is walked
-for its parameters and buffers. See `torch_pickles` for what a file may ask for.
+A file holds a state dict, one inside a training checkpoint, or a whole pickled module, whose tree
+of layers is walked for its parameters and buffers. See `torch_forms` for the forms of files, and
+`torch_pickles` for what a file may ask for.
 """
 
-import contextlib
 import dataclasses
-import io
-import itertools
-import mmap
 import os
 import pathlib
-import struct
-import zipfile
+import re
 from collections.abc import Iterator
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 
 from jprotop.errors import InputError
-from jprotop.interchange import pickles
+from jprotop.interchange import torch_forms
 from jprotop.interchange.pickles import Refused, StandIn
-from jprotop.interchange.torch_pickles import Storages, Tensor, find
+from jprotop.interchange.torch_pickles import Tensor, tensor_of
 
 _WRAPPERS = ("state_dict", "model_state_dict", "model", "net")
-_MAX_LAYERS, _MAX_DEPTH = 20_000, 64  # DenseNet-201 has 1,000, 6 deep
-_MAGIC = 0x1950A86A20F9469CFC6C
+# DenseNet-201 has 2,600 layers, parameters and buffers, 6 deep, with names of up to 50 characters.
+_MAX_ENTRIES, _MAX_DEPTH, _MAX_NAME = 20_000, 64, 1000
+_MAX_MESSAGE = 1000
+_REMEDY = "save only the network's state_dict() with torch.save, and try again"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,137 +49,88 @@ def read(path: str | os.PathLike) -> TorchFile:
   """
   path = pathlib.Path(path).expanduser()
   try:
-    with open(path, "rb") as file, _mapped(file) as content:
-      is_zip = content[:4] == b"PK\x03\x04"
-      value, form = _read_zip(path) if is_zip else _read_old(content)
-      state, attributes, kind = _state_of(value)
-      largest = max(len(content), 2**20)
-      arrays = {name: tensor.array(largest) for name, tensor in state.items()}
-      shown = {k: _plain(v, largest) for k, v in attributes.items() if _is_plain(v)}
+    with open(path, "rb") as file:
+      value, form = torch_forms.unpack(file)
+      largest = max(os.fstat(file.fileno()).st_size, 2**20)
+    state, attributes, kind = _state_of(value)
+    arrays = {name: tensor.array(largest) for name, tensor in state.items()}
+    shown = {key: _plain(value, largest) for key, value in attributes.items()}
   except Refused as error:
-    raise InputError(f"{path} was not read, and nothing of it was run: {error}") from error
+    message = f"{path} was not read, and nothing of it was run: {_one_line(str(error))}"
+    raise InputError(message) from error
   except OSError as error:
     raise InputError(f"{path} cannot be read: {error.strerror or error}") from error
+  shown = {key: value for key, value in shown.items() if value is not None}
   return TorchFile(_without_prefix(arrays), shown, f"{kind}, {form}")
 
 
-@contextlib.contextmanager
-def _mapped(file: BinaryIO) -> Iterator[mmap.mmap]:
-  if not os.fstat(file.fileno()).st_size:
-    raise Refused("it is empty")
-  with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
-    yield content
-
-
-# --- the two forms
-
-
-def _read_zip(path: pathlib.Path) -> tuple[Any, str]:
-  """The value in a zip file, all its storages filled."""
-  try:
-    with zipfile.ZipFile(path) as archive:
-      entries = _checked_entries(archive, path.stat().st_size)
-      roots = [name.removesuffix("data.pkl") for name in entries if name.endswith("/data.pkl")]
-      if len(roots) != 1:
-        raise Refused("it is a zip file, but not one of torch.save: it has no data.pkl")
-      if f"{roots[0]}constants.pkl" in entries:
-        raise Refused("it is a TorchScript program; save the model's state_dict() instead")
-      storages = Storages()
-      stream = io.BytesIO(archive.read(entries[f"{roots[0]}data.pkl"]))
-      value = pickles.load(stream, find=find, persistent=storages.persistent)
-      order = entries.get(f"{roots[0]}byteorder")
-      swapped = order is not None and archive.read(order) == b"big"
-      for key, storage in storages.by_key.items():
-        entry = entries.get(f"{roots[0]}data/{key}")
-        wanted = storage.numel * storage.dtype.itemsize
-        if entry is None or entry.file_size < wanted:
-          raise Refused(f"storage {key} should have {wanted} bytes, but they are not there")
-        data = np.frombuffer(archive.read(entry), storage.dtype, storage.numel)
-        storage.data = data.byteswap() if swapped else data
-  except (zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError) as error:
-    raise Refused(f"the zip file is damaged or cut off ({error}); fetch it again") from error
-  return value, "zip form"
-
-
-def _checked_entries(archive: zipfile.ZipFile, size: int) -> dict[str, zipfile.ZipInfo]:
-  """The entries by name: none elsewhere, twice, compressed, or larger than the file itself."""
-  entries: dict[str, zipfile.ZipInfo] = {}
-  for entry in archive.infolist():
-    name = entry.filename
-    parts = name.split("/")
-    if name in entries or parts[0] == "" or ".." in parts or "\\" in name or ":" in name:
-      raise Refused(f"the zip file has an entry {name!r}, which would lie elsewhere, or twice")
-    if entry.compress_type != zipfile.ZIP_STORED or entry.flag_bits & 1:
-      raise Refused(f"entry {name!r} is compressed or encrypted, which torch.save never does")
-    if entry.file_size != entry.compress_size or entry.header_offset + entry.file_size > size:
-      raise Refused(f"entry {name!r} claims {entry.file_size} bytes of a file of {size}")
-    entries[name] = entry
-  return entries
-
-
-def _read_old(content: mmap.mmap) -> tuple[Any, str]:
-  """The value in a file of before torch 1.6: five pickles, then the storages one by one."""
-  nothing = lambda _: None  # noqa: E731
-  try:
-    magic = pickles.load(content, find=nothing)
-  except Refused:
-    magic = None
-  if type(magic) is not int or magic != _MAGIC:
-    raise Refused("it is none of the forms that torch.save writes")
-  for _ in range(2):  # The protocol's version, and facts about the machine.
-    pickles.load(content, find=nothing)
-  storages = Storages()
-  value = pickles.load(content, find=find, persistent=storages.persistent)
-  keys = pickles.load(content, find=nothing)
-  if not isinstance(keys, list) or not all(isinstance(key, str) for key in keys):
-    raise Refused("its list of storages is damaged")
-  for key in keys:
-    storage = storages.by_key.get(key)
-    head = content.read(8)
-    if storage is None or len(head) < 8 or struct.unpack("<q", head)[0] != storage.numel:
-      raise Refused(f"storage {key} is not what its tensors claim, or the file is cut off")
-    wanted = storage.numel * storage.dtype.itemsize
-    if wanted > len(content) - content.tell():
-      raise Refused(f"storage {key} should have {wanted} bytes, but the file ends before")
-    storage.data = np.frombuffer(content.read(wanted), storage.dtype)
-  if missing := [key for key, storage in storages.by_key.items() if storage.data is None]:
-    raise Refused(f"storage {missing[0]} is not there")
-  return value, "form of before torch 1.6"
-
-
-# --- the state dict in what was saved
+def _one_line(message: str) -> str:
+  """A message that may quote a file, without what would not be shown as text, and not endless."""
+  short = message if len(message) <= _MAX_MESSAGE else f"{message[:_MAX_MESSAGE]} ..."
+  return "".join(letter if letter.isprintable() else "?" for letter in short)
 
 
 def _state_of(value: Any) -> tuple[dict[str, Tensor], dict[str, Any], str]:
   """Tensors by name, the attributes of a whole module, and what it is."""
-  if isinstance(value, dict) and not _tensors(value):
-    for key in _WRAPPERS:
-      if isinstance(value.get(key), dict | StandIn):
-        value = value[key]
-        break
+  if isinstance(value, dict):
+    inner = (value.get(key) for key in _WRAPPERS)
+    value = next((v for v in inner if isinstance(v, dict | StandIn)), value)
   if isinstance(value, StandIn):
-    inner = _part(value, "_modules")
-    if list(inner) == ["module"] and isinstance(inner["module"], StandIn):
-      value = inner["module"]  # nn.DataParallel
-    state = dict(_module_tensors(value, "", itertools.count()))
-    own = {**value.state, **_part(value, "_buffers"), **_part(value, "_parameters")}
-    attributes = {str(k): v for k, v in own.items() if not str(k).startswith("_")}
-    found = state, attributes, f"a whole {value.name.rpartition('.')[2]} module"
+    layers = _part(value, "_modules")
+    if list(layers) == ["module"] and isinstance(layers["module"], StandIn):
+      value = layers["module"]  # nn.DataParallel
+    state = _module_tensors(value)
+    attributes = {**value.state, **_part(value, "_buffers"), **_part(value, "_parameters")}
+    kind = f"a whole {value.name.rpartition('.')[2]} module"
   elif isinstance(value, dict):
-    tensors = _tensors(value)
-    if others := [str(key) for key in value if key not in tensors]:
-      names = ", ".join(others[:10])
-      raise Refused(f"it holds no state dict: {names} are no tensors")
-    found = tensors, {}, "a state dict"
+    state, attributes, kind = _dict_tensors(value), {}, "a state dict"
   else:
-    found = {}, {}, ""
-  if not found[0]:
-    raise Refused("it holds neither a state dict nor a module with parameters")
-  return found
+    state, attributes, kind = {}, {}, ""
+  if not state:
+    raise Refused(f"it holds neither a state dict nor a module with parameters; {_REMEDY}")
+  return state, {str(k): v for k, v in attributes.items() if not str(k).startswith("_")}, kind
 
 
-def _tensors(value: dict) -> dict[str, Tensor]:
-  return {k: v for k, v in value.items() if isinstance(k, str) and isinstance(v, Tensor)}
+def _dict_tensors(value: dict) -> dict[str, Tensor]:
+  """The tensors of a state dict, which has nothing else."""
+  state = {key: tensor_of(item) for key, item in value.items()}
+  others = [str(key) for key, item in state.items() if item is None or not isinstance(key, str)]
+  if others:
+    names = ", ".join(others[:10])
+    raise Refused(f"it holds no state dict, for {names} are no tensors; {_REMEDY}")
+  return state
+
+
+def _module_tensors(module: StandIn) -> dict[str, Tensor]:
+  """The state dict of a module."""
+  state: dict[str, Tensor] = {}
+  for count, (name, tensor) in enumerate(_walk(module, "")):
+    # By reference a small file can have its layers in each other 2**64 times.
+    if count > _MAX_ENTRIES or name.count(".") > _MAX_DEPTH or len(name) > _MAX_NAME:
+      raise Refused(
+        f"it has more than {_MAX_ENTRIES} layers and parameters, or more than {_MAX_DEPTH} layers "
+        "in each other, as no network has"
+      )
+    if tensor is not None:
+      state[name] = tensor
+  return state
+
+
+def _walk(module: Any, prefix: str) -> Iterator[tuple[str, Tensor | None]]:
+  """A layer itself, its parameters and buffers, then the layers in it; no tensor: not in the state.
+
+  It yields before each step further in, so that who asks for the next one can stop in time.
+  """
+  yield prefix, None
+  if not isinstance(module, StandIn):
+    return
+  hidden = module.state.get("_non_persistent_buffers_set")
+  hidden = hidden if isinstance(hidden, set) else set()
+  for part in ("_parameters", "_buffers"):
+    for name, value in _part(module, part).items():
+      yield f"{prefix}{name}", None if name in hidden else tensor_of(value)
+  for name, layer in _part(module, "_modules").items():
+    yield from _walk(layer, f"{prefix}{name}.")
 
 
 def _part(module: StandIn, name: str) -> dict:
@@ -190,35 +138,19 @@ def _part(module: StandIn, name: str) -> dict:
   return part if isinstance(part, dict) else {}
 
 
-def _module_tensors(
-  module: StandIn, prefix: str, visits: Iterator[int]
-) -> Iterator[tuple[str, Tensor]]:
-  """A module's parameters and buffers, then those of the modules in it, as its state dict has."""
-  if next(visits) > _MAX_LAYERS or prefix.count(".") > _MAX_DEPTH:
-    raise Refused(f"it has more than {_MAX_LAYERS} layers, or more than {_MAX_DEPTH} in each other")
-  hidden = module.state.get("_non_persistent_buffers_set")
-  hidden = hidden if isinstance(hidden, set) else set()
-  own = {**_part(module, "_parameters"), **_part(module, "_buffers")}
-  for name, tensor in own.items():
-    if isinstance(tensor, Tensor) and name not in hidden:
-      yield f"{prefix}{name}", tensor
-  for name, layer in _part(module, "_modules").items():
-    if isinstance(layer, StandIn):
-      yield from _module_tensors(layer, f"{prefix}{name}.", visits)
-
-
 def _without_prefix(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
   """Names without the `module.` of nn.DataParallel, where all have it."""
-  while all(name.startswith("module.") for name in arrays):
-    arrays = {name.removeprefix("module."): array for name, array in arrays.items()}
-  return arrays
-
-
-def _is_plain(value: Any) -> bool:
-  numbers = lambda v: all(isinstance(x, int | float) for x in v)  # noqa: E731
-  plain = isinstance(value, bool | int | float | str | Tensor)
-  return plain or (isinstance(value, tuple | list) and numbers(value))
+  prefix = min(re.match(r"(module\.)*", name)[0] for name in arrays)
+  return {name.removeprefix(prefix): array for name, array in arrays.items()}
 
 
 def _plain(value: Any, largest: int) -> Any:
-  return value.array(largest) if isinstance(value, Tensor) else value
+  """An attribute that is a tensor, a number, a text, or a few numbers; None: it is none of them."""
+  if (tensor := tensor_of(value)) is not None:
+    return tensor.array(largest)
+  few = isinstance(value, tuple | list) and len(value) <= 16
+  if isinstance(value, int | float | str) or (
+    few and all(isinstance(x, int | float) for x in value)
+  ):
+    return value
+  return None

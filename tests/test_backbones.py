@@ -1,0 +1,345 @@
+"""Trainings that start from a backbone's file: which are read, and what a run does with them."""
+
+import hashlib
+import json
+import pathlib
+
+import file_server
+import jax
+import numpy as np
+import pytest
+
+import jprotop
+from configs import base, cub_resnet18, cub_resnet34, cub_small, cub_vgg19, cub_vgg19_bn, demo
+from jprotop import download
+from jprotop.data.batches import AugmentedEpochs
+from jprotop.errors import InputError
+from jprotop.interchange import backbones, export, names, torchvision
+from jprotop.training import loop, runs
+
+GOLDEN = pathlib.Path(__file__).parent / "golden"
+
+
+def torchvision_shapes(name):
+  """Names and shapes of torchvision's file, without its classifier, from the reference's."""
+  shapes = json.loads((GOLDEN / f"state_dict_{name}.json").read_text())
+  start = "features."
+  return {n.removeprefix(start): shape for n, shape in shapes.items() if n.startswith(start)}
+
+
+def filled(shapes, values=()):
+  """Arrays of zeros that take no memory, and single ones of another value."""
+  values = dict(values)
+  return {n: np.broadcast_to(np.float32(values.get(n, 0)), shape) for n, shape in shapes.items()}
+
+
+def without_counters(state):
+  return {n: array for n, array in state.items() if not n.endswith("num_batches_tracked")}
+
+
+def old_spelling(name):
+  """As torchvision's DenseNet files have it: denselayer1.norm.1.weight."""
+  for kind in ("norm", "conv"):
+    for number in "12":
+      old = f".{kind}.{number}."
+      name = name.replace(f".{kind}{number}.", old) if ".denselayer" in name else name
+  return name
+
+
+def at(variables, path):
+  for part in path.split("/"):
+    variables = variables[part]
+  return variables
+
+
+# --- torchvision's files
+
+
+@pytest.mark.parametrize(
+  "name, classifier, entry, path",
+  [
+    (
+      "resnet18",
+      ("fc.weight", "fc.bias"),
+      "layer2.0.downsample.0.weight",
+      "params/features/layer2_0/downsample_conv/kernel",
+    ),
+    (
+      "vgg19_bn",
+      ("classifier.0.weight", "classifier.6.bias"),
+      "features.8.running_var",
+      "batch_stats/features/bn8/var",
+    ),
+    (
+      "densenet121",
+      ("classifier.weight", "classifier.bias"),
+      "features.denseblock2.denselayer11.conv.2.weight",
+      "params/features/denseblock2_denselayer11/conv2/kernel",
+    ),
+  ],
+)
+def test_torchvisions_files(name, classifier, entry, path):
+  shapes = {old_spelling(key): shape for key, shape in torchvision_shapes(name).items()}
+  state = filled(shapes, {entry: 3}) | filled(dict.fromkeys(classifier, (7,)))
+  for given in (state, without_counters(state)):
+    variables = names.backbone_from_state_dict(name, given)
+    assert set(variables) == {"params", "batch_stats"}
+    assert set(variables["params"]) == {"features"}
+    found = [np.asarray(leaf) for leaf in jax.tree.leaves(variables)]
+    assert (at(variables, path) == 3).all()
+    assert sum(array.any() for array in found) == 1
+    assert len(found) == len(without_counters(shapes))
+
+
+def test_densenets_may_be_spelt_in_both_ways_but_not_at_once():
+  shapes = torchvision_shapes("densenet121")
+  names.backbone_from_state_dict("densenet121", filled(shapes))
+  twice = "features.denseblock1.denselayer1.norm1.weight"
+  state = filled({old_spelling(twice): shapes[twice], **shapes})
+  with pytest.raises(InputError, match=rf"not used: {twice} \(a second time\)$"):
+    names.backbone_from_state_dict("densenet121", state)
+
+
+def test_a_backbone_without_batch_norm():
+  variables = names.backbone_from_state_dict("vgg19", filled(torchvision_shapes("vgg19")))
+  assert variables["batch_stats"] == {}
+  assert len(variables["params"]["features"]) == 16
+
+
+# --- the iNaturalist ResNet-50
+
+
+@pytest.fixture(scope="module")
+def inaturalist(tmp_path_factory):
+  """A file with its names: cb_block is all ones, rb_block all twos."""
+  shapes = {}
+  for name, shape in torchvision_shapes("resnet50").items():
+    shapes[f"module.backbone.{name.replace('layer4.2.', 'cb_block.')}"] = shape
+    if name.startswith("layer4.2."):
+      shapes[f"module.backbone.{name.replace('layer4.2.', 'rb_block.')}"] = shape
+  shapes["module.classifier.weight"], shapes["module.classifier.bias"] = (10, 4096), (10,)
+  values = {name: 1 if "cb_block" in name else 2 for name in shapes if "b_block" in name}
+  path = tmp_path_factory.mktemp("weights") / "iNat_2017.pth"
+  export.write_state_dict(path, without_counters(filled(shapes, values)))
+  return path
+
+
+@pytest.mark.parametrize("backbone, last", [("resnet50", 2), ("resnet50_inat", 3)])
+def test_both_readings_of_the_inaturalist_file(inaturalist, backbone, last):
+  variables = backbones.load(inaturalist, backbone)
+  for collection in variables.values():
+    for layer, arrays in collection["features"].items():
+      wanted = {"layer4_2": 1, "layer4_3": 2}.get(layer, 0)
+      assert all((leaf == wanted).all() for leaf in jax.tree.leaves(arrays)), layer
+  blocks = [layer for layer in variables["params"]["features"] if layer.startswith("layer4")]
+  assert len(blocks) == last + 1
+
+
+def test_its_names_are_known_in_its_file_alone():
+  """In torchvision's spelling those blocks are nothing."""
+  state = filled({**torchvision_shapes("resnet50"), "rb_block.bn1.bias": (512,), "cb.bias": (1,)})
+  with pytest.raises(InputError, match=r"not used: cb.bias\n +not used: rb_block.bn1.bias$"):
+    names.backbone_from_state_dict("resnet50", state)
+
+
+# --- what does not fit
+
+
+@pytest.fixture(scope="module")
+def drawn(tiny):
+  """A small backbone's arrays, in torchvision's names, and as the network has them."""
+  variables = tiny[1]
+  state = names.state_dict_of(*tiny)
+  start = "features."
+  state = {n.removeprefix(start): a for n, a in state.items() if n.startswith(start)}
+  return state, {kind: variables[kind]["features"] for kind in ("params", "batch_stats")}
+
+
+@pytest.fixture
+def weights(drawn, tmp_path):
+  """The file of that backbone, with a classifier."""
+  path = tmp_path / "small.pth"
+  export.write_state_dict(path, {**drawn[0], "fc.weight": np.zeros((5, 128), np.float32)})
+  return path
+
+
+def test_the_arrays_of_a_file(drawn, weights):
+  found = backbones.load(weights, "resnet_small")
+  for kind, wanted in drawn[1].items():
+    jax.tree.map(np.testing.assert_array_equal, found[kind]["features"], dict(wanted))
+
+
+def test_all_that_does_not_fit_is_one_error(drawn, tmp_path):
+  state = dict(drawn[0])
+  state["bn1.bias"] = np.zeros(33, np.float32)
+  state["layer2.0.extra.num_batches_tracked"] = np.zeros((), np.int64)
+  state["layer9.conv.weight"] = np.zeros(3, np.float32)
+  del state["layer3.0.conv1.weight"]
+  export.write_state_dict(tmp_path / "bad.pth", state)
+  with pytest.raises(InputError) as caught:
+    backbones.load(tmp_path / "bad.pth", "resnet_small")
+  first, *lines = str(caught.value).splitlines()
+  assert first.startswith(f"{tmp_path / 'bad.pth'}: ") and "the backbone resnet_small" in first
+  assert [line.strip() for line in lines] == [
+    "bn1.bias: shape (33,) where (32,) is needed",
+    "missing: layer3.0.conv1.weight",
+    "not used: layer2.0.extra.num_batches_tracked",
+    "not used: layer9.conv.weight",
+  ]
+
+
+def test_files_that_hold_no_weights(tmp_path):
+  path = tmp_path / "text.pth"
+  path.write_text("not a file of torch")
+  with pytest.raises(InputError, match=r"text.pth was not read"):
+    backbones.load(path, "resnet_small")
+
+
+# --- a training that starts from one
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory):
+  return tmp_path_factory.mktemp("cache")
+
+
+def make_config(cache, **changes):
+  """Three classes of four birds; a single warm epoch, which leaves the backbone as it is."""
+  config = base.get_config()
+  with config.unlocked():
+    config.data.update({"name": "toybirds", "cache": str(cache), "image_size": 32, "copies": 1})
+    config.data.validation_share = 0.0
+    config.data.toy.update({"num_classes": 3, "images_per_class": 4, "size": 32})
+    config.model.update({"backbone": "resnet_small", "prototypes_per_class": 1})
+    config.model.prototype_depth = 8
+    config.training.update({"batch_size": 6, "push_batch_size": 6, "evaluation_batch_size": 6})
+    for phase in ("pretrain", "warm", "joint", "last_layer"):
+      config.training[phase].epochs = int(phase == "warm")
+    config.update_from_flattened_dict(changes)
+  return config.to_dict()
+
+
+@pytest.fixture
+def started(monkeypatch, cache, tmp_path):
+  """The variables that a training starts from, by its config's changes; nothing is trained."""
+  kept = []
+  monkeypatch.setattr(loop.Trainer, "run", lambda self: kept.append(self.variables))
+
+  def start(**changes):
+    loop.train(make_config(cache, **changes), tmp_path / "run")
+    return kept.pop()
+
+  return start
+
+
+def assert_is_the_file(variables, drawn):
+  for kind, wanted in drawn[1].items():
+    jax.tree.map(np.testing.assert_array_equal, dict(variables[kind]["features"]), dict(wanted))
+
+
+class Killed(BaseException):
+  """Stands for a kill: nothing in the library catches it."""
+
+
+def test_a_training_starts_from_the_file_and_goes_on_without_it(
+  weights, drawn, cache, tmp_path, monkeypatch, caplog
+):
+  """Killed in the first epoch, when the run holds nothing yet; then before the push."""
+
+  def die(*_):
+    raise Killed
+
+  config = make_config(cache, **{"init.backbone": str(weights)})
+  for place, name in ((AugmentedEpochs, "epoch"), (loop.Trainer, "_push")):
+    with monkeypatch.context() as patch:
+      patch.setattr(place, name, die)
+      with pytest.raises(Killed):
+        loop.train(config, tmp_path / "run")
+  weights.rename(tmp_path / "gone.pth")
+  loop.train(config, tmp_path / "run")
+  _, variables, info = jprotop.load(tmp_path / "run")
+  # The warm phase has not touched it, batch statistics included.
+  assert_is_the_file(variables, drawn)
+  assert info["finished"] and info["config"]["init"]["backbone"] == str(weights)
+  assert "starts from random weights" not in caplog.text
+  with pytest.raises(InputError, match="another config"):
+    loop.train({**config, "init": {"backbone": ""}}, tmp_path / "run")
+
+
+def test_a_plain_classifier_may_start_from_it_too(weights, drawn, started):
+  variables = started(**{"init.backbone": str(weights), "training.pretrain.epochs": 1})
+  assert_is_the_file(variables, drawn)
+
+
+def test_without_one_the_start_is_drawn_from_the_seed(drawn, started):
+  kernel = started()["params"]["features"]["conv1"]["kernel"]
+  assert not np.array_equal(kernel, drawn[1]["params"]["conv1"]["kernel"])
+
+
+@pytest.mark.parametrize(
+  "source, message",
+  [
+    ("nowhere.pth", r"init.backbone=/.*nowhere.pth is no file; give a \.pth file, 'torchvision'"),
+    ("/", "init.backbone=/ is no file"),
+    ("torchvision", "no ImageNet weights for model.backbone='resnet_small', only for resnet18"),
+  ],
+)
+def test_a_start_that_cannot_be_had_is_said_before_anything_is_done(
+  source, message, started, tmp_path
+):
+  with pytest.raises(InputError, match=message):
+    started(**{"init.backbone": source, "data.cache": str(tmp_path / "unused")})
+  assert not (tmp_path / "run").exists() and not (tmp_path / "unused").exists()
+
+
+def test_a_file_of_another_network_is_refused_as_early(weights, started, tmp_path):
+  with pytest.raises(InputError, match=r"(?s)small.pth: .*the backbone resnet18:\n.*missing: "):
+    changes = {"model.backbone": "resnet18", "data.image_size": 64}
+    started(**{"init.backbone": str(weights), **changes})
+  assert not (tmp_path / "run").exists()
+
+
+# --- ImageNet weights
+
+
+@pytest.fixture
+def server(monkeypatch):
+  """Stands for torchvision's."""
+  monkeypatch.setattr(download, "PAUSES", ())
+  monkeypatch.setenv("no_proxy", "127.0.0.1")
+  with file_server.serve() as running:
+    monkeypatch.setitem(torchvision.weights_file.__kwdefaults__, "base_url", running.url(""))
+    yield running
+
+
+def test_torchvision_is_downloaded_once_into_the_cache(
+  server, weights, drawn, started, cache, monkeypatch, tmp_path
+):
+  content = weights.read_bytes()
+  name = f"resnet_small-{hashlib.sha256(content).hexdigest()[:8]}.pth"
+  monkeypatch.setitem(torchvision.FILES, "resnet_small", name)
+  monkeypatch.setattr(file_server, "CONTENT", content)
+  for _ in range(2):
+    assert_is_the_file(started(**{"init.backbone": "torchvision"}), drawn)
+  assert len(server.requests) == 1
+  assert (cache / "weights" / name).read_bytes() == content
+
+
+def test_a_machine_without_network_is_told_what_to_do(server, tmp_path):
+  server.faults = [403] * 9
+  config = make_config(tmp_path, **{"init.backbone": "torchvision", "model.backbone": "resnet34"})
+  with pytest.raises(InputError) as caught:
+    runs.backbone_file(config)
+  message = str(caught.value)
+  assert f"cannot download {server.url('resnet34-333f7ec4.pth')}" in message
+  assert f"put it to {tmp_path / 'weights' / 'resnet34-333f7ec4.pth'}" in message
+  assert "--config.init.backbone=PATH" in message
+  assert "--config.training.pretrain.epochs=N" in message
+
+
+def test_the_papers_networks_start_from_imagenet():
+  for config in (cub_resnet18, cub_resnet34, cub_vgg19, cub_vgg19_bn):
+    made = config.get_config()
+    assert made.init.backbone == "torchvision" and made.model.backbone in torchvision.FILES
+  for config in (base, cub_small, demo):
+    assert config.get_config().init.backbone == ""
