@@ -1,22 +1,29 @@
 """What every command shares: flags, quiet logs, and errors that a user can act on."""
 
 import difflib
+import hashlib
 import logging
 import os
 import pathlib
+import platform
 import sys
+import traceback
+import warnings
 from collections.abc import Callable
 
+import jax
 from absl import app, flags
 from absl import logging as absl_logging
 from flax.traverse_util import flatten_dict
 from ml_collections import config_flags
 
 from configs import base
+from experiments import launch
 from jprotop import parallel
+from jprotop.data import dataset
 from jprotop.errors import InputError
 from jprotop.evaluation import results
-from jprotop.training import runs
+from jprotop.training import processes, runs
 from jprotop.training.checkpoints import read_config
 
 # Measuring rounds its batches up to the devices, so any number of them will do.
@@ -33,14 +40,15 @@ def run(main: Callable[[], None], *, trains: bool = False) -> None:
   def guarded(argv):
     # Orbax and TFDS tell every step through absl; our own messages go through `jprotop`.
     absl_logging.set_verbosity(absl_logging.ERROR)
-    logging.getLogger("jprotop").addHandler(logging.StreamHandler(sys.stderr))
-    logging.getLogger("jprotop").setLevel(logging.INFO)
-    logging.getLogger("jprotop").propagate = False
     try:
-      parallel.use_cpu_cores(_batch_size(trains))
       if len(argv) > 1:
         raise InputError(f"unexpected argument {argv[1]!r}; every option is written --name=value")
-      main()
+      # Of several processes each has one device of a CPU, unless it is told otherwise.
+      parallel.use_cpu_cores(1 if launch.in_several() else _batch_size(trains))
+      _keep_compiled_programs()
+      with launch.joined():
+        _show_log()
+        main()
     except InputError as error:
       _fail(str(error), 1)
     except OSError as error:
@@ -48,9 +56,54 @@ def run(main: Callable[[], None], *, trains: bool = False) -> None:
       _fail(f"{error}; mend that, or choose another place, and run the command again", 1)
     except KeyboardInterrupt:
       _fail("interrupted; the same command goes on from the last checkpoint", 130)
+    except Exception as error:
+      if not launch.in_several():
+        raise
+      # An ordinary end of the program would wait for the others, which wait for this process.
+      if not isinstance(error, jax.errors.JaxRuntimeError):
+        traceback.print_exc()
+      _fail(f"{error}\n{launch.LOST}", 1)
 
-  _show_in_help("workdir")
+  _show_in_help("workdir", "coordinator", "num_processes", "process_id", "peer_timeout")
   app.run(guarded, flags_parser=_parse_flags)
+
+
+def _show_log() -> None:
+  log = logging.getLogger("jprotop")
+  log.addHandler(logging.StreamHandler(sys.stderr))
+  log.setLevel(logging.INFO)
+  log.propagate = False
+
+
+def _keep_compiled_programs() -> None:
+  """Programs that XLA compiled are kept in the cache, unless JAX was told where, or not to.
+
+  Not in several processes: XLA may compile in all of them together, so that one that finds what
+  another does not would leave it waiting. Each kind of CPU has its own folder, for JAX does not
+  tell them apart well enough where machines share a disk.
+  """
+  told = jax.config.jax_compilation_cache_dir or "JAX_COMPILATION_CACHE_DIR" in os.environ
+  if told or launch.in_several():
+    return
+  place = dataset.default_cache() / "xla" / _kind_of_cpu()
+  jax.config.update("jax_compilation_cache_dir", str(place))
+  # JAX would leave out what takes less than a second, and so most of a small network.
+  if "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS" not in os.environ:
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
+  # A full disk, or an entry that another command is writing, only costs time.
+  warnings.filterwarnings("ignore", "Error (reading|writing) persistent compilation cache")
+
+
+def _kind_of_cpu() -> str:
+  """Names the instructions that this machine's CPU has."""
+  try:
+    lines = pathlib.Path("/proc/cpuinfo").read_text().splitlines()
+  except OSError:  # Not on Linux.
+    lines = []
+  features = {line for line in lines if line.startswith(("model name", "flags", "Features"))}
+  what = sorted(features) or [platform.node()]
+  digest = hashlib.sha256("\n".join(what).encode()).hexdigest()[:12]
+  return f"{platform.machine()}-{digest}"
 
 
 def _batch_size(trains: bool) -> int:
@@ -67,7 +120,10 @@ def _batch_size(trains: bool) -> int:
 
 def define_config(default: str | None = None) -> None:
   """Adds --config; called by the commands that make runs."""
-  config_flags.DEFINE_config_file("config", default, "Config file, such as configs/demo.py.")
+  try:  # With a default it looks at the given keys at once.
+    config_flags.DEFINE_config_file("config", default, "Config file, such as configs/demo.py.")
+  except (AttributeError, KeyError):
+    _fail(_unknown_keys(sys.argv), 1)
   _show_in_help("config")
 
 
@@ -83,7 +139,13 @@ def workdir(*, must_exist: bool = False) -> pathlib.Path:
   if not WORKDIR.value:
     raise InputError("--workdir is missing; name the folder of the run, as in --workdir=runs/demo")
   path = pathlib.Path(WORKDIR.value)
-  if must_exist and not (path / "config.json").exists():
+  if must_exist:
+    processes.from_first(lambda: _check_is_run(path))
+  return path
+
+
+def _check_is_run(path: pathlib.Path) -> None:
+  if not (path / "config.json").exists():
     if networks := sorted(p.parent.name for p in path.glob("*/config.json")):
       raise InputError(
         f"--workdir={path} holds a study; name one of its networks, as in "
@@ -93,7 +155,6 @@ def workdir(*, must_exist: bool = False) -> pathlib.Path:
       f"--workdir={path} holds no run; train one with python -m experiments.train "
       f"--config=configs/demo.py --workdir={path}"
     )
-  return path
 
 
 def define_images() -> None:
@@ -144,10 +205,11 @@ def measure_run(command: str, measure: Callable[..., dict], **arguments) -> dict
     All that results.json holds now.
   """
   folder = workdir(must_exist=True)
-  place = pathlib.Path(getattr(flags.FLAGS, "out", None) or folder)
   run = runs.open_run(folder)
-  sections = measure(run, place, **arguments)
-  return results.update_results(place, run.config, command, **sections)
+  out = pathlib.Path(getattr(flags.FLAGS, "out", None) or folder)
+  with processes.kept_by_first(out) as place:
+    sections = measure(run, place, **arguments)
+    return results.update_results(place, run.config, command, **sections)
 
 
 def _parse_flags(argv: list[str]) -> list[str]:

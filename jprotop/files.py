@@ -2,7 +2,9 @@
 
 import contextlib
 import errno
+import fcntl
 import json
+import logging
 import os
 import pathlib
 import shutil
@@ -12,6 +14,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from jprotop.errors import InputError
+
+_log = logging.getLogger("jprotop")
 
 
 def ensure_folder(path: pathlib.Path) -> None:
@@ -57,6 +61,25 @@ def remove_orphans(path: str | os.PathLike, *, seconds: float = 3600) -> None:
     with contextlib.suppress(OSError):  # Another program may be faster.
       if orphan.stat().st_mtime < time.time() - seconds:
         orphan.unlink()
+
+
+@contextlib.contextmanager
+def one_at_a_time(folder: pathlib.Path) -> Iterator[None]:
+  """Programs enter the block one after another, on all machines that share the folder's disk.
+
+  So what several of them need there is made by the first, and found by the others. They do not wait
+  where the disk cannot lock files, or is there only to be read.
+  """
+  with contextlib.ExitStack() as stack:
+    with contextlib.suppress(OSError):
+      folder.mkdir(parents=True, exist_ok=True)
+      lock = stack.enter_context(open(folder / ".lock", "a"))
+      try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+      except BlockingIOError:
+        _log.info("waiting for another program that prepares what is needed in %s", folder)
+        fcntl.flock(lock, fcntl.LOCK_EX)
+    yield
 
 
 def write_json(path: str | os.PathLike, value: Any) -> None:

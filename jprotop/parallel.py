@@ -1,7 +1,11 @@
-"""Devices: the only file that names pmap.
+"""Devices and processes: the only file that names pmap.
 
 A mapped function sees its share of the batch; what all devices share (variables, state) goes in
 and comes out unsplit. Batches are padded to a multiple of the devices, with a mask, never cut.
+
+Several processes that joined with `jax.distributed.initialize` run the same program and see the
+same batches: each computes its own rows of them on its own devices, and every result comes out
+whole in all of them.
 """
 
 import contextlib
@@ -14,6 +18,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.experimental import multihost_utils
 from tqdm import tqdm
 
 from jprotop.errors import InputError
@@ -24,8 +29,8 @@ _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # of glibc's malloc.h
 
 
 def num_devices() -> int:
-  """Devices of this process."""
-  return jax.local_device_count()
+  """Devices of all processes, of which each has as many."""
+  return jax.local_device_count() * jax.process_count()
 
 
 def use_cpu_cores(batch_size: int) -> None:
@@ -49,7 +54,7 @@ def use_cpu_cores(batch_size: int) -> None:
 
 
 def check_batch_size(batch_size: int, name: str) -> None:
-  """Raises InputError unless the local devices divide the batch."""
+  """Raises InputError unless the devices divide the batch."""
   if batch_size < 1 or batch_size % num_devices():
     raise InputError(
       f"{name}={batch_size} must be a positive multiple of the {num_devices()} devices; "
@@ -65,7 +70,7 @@ def map_devices(
   donate: tuple[int, ...] = (),
   devices: Sequence[jax.Device] | None = None,
 ) -> Callable:
-  """`function` run on all local devices at once, compiled once per shape.
+  """`function` run on all devices of all processes at once, compiled once per shape.
 
   Args:
     function: sees its device's share of split arguments, and the whole of the others; it may use
@@ -107,15 +112,15 @@ def pad(batch: dict[str, np.ndarray], size: int) -> dict[str, np.ndarray]:
 
 
 def shard(batch: Any, devices: Sequence[jax.Device] | None = None) -> Any:
-  """Arrays [N, ...] as [devices, N / devices, ...], in order."""
-  count = len(devices) if devices else num_devices()
-  return jax.tree.map(lambda x: x.reshape(count, -1, *x.shape[1:]), batch)
+  """This process's rows of arrays [N, ...], in order, as [its devices, share, ...]."""
+  shape = (jax.process_count(), len(devices) if devices else jax.local_device_count(), -1)
+  return jax.tree.map(lambda x: x.reshape(*shape, *x.shape[1:])[jax.process_index()], batch)
 
 
 def unshard(outputs: Any) -> Any:
-  """Device arrays [devices, share, ...] as host arrays [devices * share, ...]."""
-  host = jax.device_get(outputs)
-  return jax.tree.map(lambda x: np.reshape(x, (-1, *x.shape[2:])), host)
+  """Device arrays [devices, share, ...] of all processes as host arrays [N, ...], in each."""
+  host = jax.tree.map(lambda x: np.reshape(x, (-1, *x.shape[2:])), jax.device_get(outputs))
+  return multihost_utils.process_allgather(host, tiled=True)
 
 
 @functools.lru_cache(maxsize=64)
@@ -148,8 +153,9 @@ def map_examples(
     shared: a tree of arrays that every example needs, such as the variables.
     batches: dictionaries of host arrays [n, ...] with n <= size.
     size: rows that every batch is padded to: a multiple of the devices.
-    iterates: the function loops, as attacks do. On a CPU it then runs on one device: with several
-      at a time, some images of a loop were seen to come out differently from run to run.
+    iterates: the function loops, as attacks do. On a CPU it then runs on one device of each
+      process: with several at a time, some images of a loop were seen to come out differently from
+      run to run.
 
   Yields:
     The function's outputs for each batch, as host arrays [n, ...] without the padding.

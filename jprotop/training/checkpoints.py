@@ -15,7 +15,8 @@ import numpy as np
 import orbax.checkpoint as ocp
 
 from jprotop.errors import InputError
-from jprotop.files import write_json
+from jprotop.files import ensure_folder, write_json
+from jprotop.training import processes
 
 
 @dataclasses.dataclass
@@ -37,24 +38,22 @@ class Position:
 
 
 class Checkpoints:
-  """The numbered checkpoints of one run; a new one appears under its name only when it is whole."""
+  """The numbered checkpoints of one run; a new one appears under its name only when it is whole.
+
+  They hold whole arrays, whatever devices these lay on. Of several processes the first writes and
+  reads them; all call these methods, and get what it read.
+  """
 
   def __init__(self, workdir: str | os.PathLike, *, keep: int = 2):
     self._directory = pathlib.Path(workdir).absolute() / "checkpoints"
-    # Orbax tells every step at level INFO, and warns about shardings that we do not restore.
-    handlers = {
-      "model": ocp.PyTreeCheckpointHandler(),
-      "optimizer": ocp.StandardCheckpointHandler(),
-      "info": ocp.JsonCheckpointHandler(),
-    }
-    self._manager = ocp.CheckpointManager(
-      self._directory,
-      options=ocp.CheckpointManagerOptions(max_to_keep=keep),
-      item_handlers=handlers,
-    )
+    self._manager = _manager(self._directory, keep) if processes.is_first() else None
 
   def save(self, step: int, *, model: dict, optimizer: Any, info: dict) -> None:
     """Writes in the background; `model` is {params, batch_stats, ...} of arrays."""
+    if self._manager is None:
+      return
+    # Copies: the next step may take over the memory of these arrays while they are written.
+    model, optimizer = jax.tree.map(np.array, (model, optimizer))
     args = ocp.args.Composite(
       model=ocp.args.PyTreeSave(model),
       optimizer=ocp.args.StandardSave(optimizer),
@@ -75,10 +74,13 @@ class Checkpoints:
       ) from error
 
   def latest(self) -> int | None:
-    return self._manager.latest_step()
+    return processes.from_first(lambda: self._manager.latest_step())
 
   def restore(self, step: int) -> tuple[dict, dict]:
     """The `model` tree as host arrays, and `info`."""
+    return processes.from_first(lambda: self._restore(step))
+
+  def _restore(self, step: int) -> tuple[dict, dict]:
     try:
       tree = self._manager.item_metadata(step)["model"]
       as_numpy = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), tree)
@@ -96,6 +98,9 @@ class Checkpoints:
 
   def restore_optimizer(self, step: int, like: Any) -> Any:
     """The optimiser's state, of the structure of `like`."""
+    return processes.from_first(lambda: self._restore_optimizer(step, like))
+
+  def _restore_optimizer(self, step: int, like: Any) -> Any:
     target = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), like)
     try:
       restored = self._manager.restore(
@@ -113,6 +118,8 @@ class Checkpoints:
 
   def close(self) -> None:
     """Waits for what is still being written."""
+    if self._manager is None:
+      return
     with self._clear_errors():
       try:
         self._manager.wait_until_finished()
@@ -120,17 +127,50 @@ class Checkpoints:
         self._manager.close()
 
 
+def _manager(directory: pathlib.Path, keep: int) -> ocp.CheckpointManager:
+  """Of one process, which does not wait for others."""
+  ensure_folder(directory)
+  alone = ocp.options.MultiprocessingOptions(primary_host=0, active_processes={0})
+  handlers = {
+    "model": ocp.PyTreeCheckpointHandler(multiprocessing_options=alone),
+    "optimizer": ocp.StandardCheckpointHandler(multiprocessing_options=alone),
+    "info": ocp.JsonCheckpointHandler(multiprocessing_options=alone),
+  }
+  options = ocp.CheckpointManagerOptions(
+    max_to_keep=keep, create=False, multiprocessing_options=alone
+  )
+  return ocp.CheckpointManager(directory, options=options, item_handlers=handlers)
+
+
 @contextlib.contextmanager
-def claim_workdir(workdir: pathlib.Path, config: dict) -> Iterator[None]:
+def claim_workdir(workdir: pathlib.Path, config: dict) -> Iterator[pathlib.Path]:
   """Holds a workdir for one training; writes config.json, or checks that its run is the same.
 
   Where the data lie, and how attacks are run later, does not change a training: those values may
   differ, and the new ones are kept.
 
+  Yields:
+    The folder to write in: the workdir, or, in other processes than the first, one that goes away.
+
   Raises:
     InputError: another training is in it, or it holds a run of another config; the differing
       keys are named.
   """
+  processes.from_first(lambda: _check_same_run(workdir, config))
+  with processes.kept_by_first(workdir) as folder:
+    write_json(folder / "config.json", config)
+    with open(folder / ".lock", "w") as lock:
+      try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+      except BlockingIOError as error:
+        raise InputError(
+          f"another training is writing to {workdir}; wait for it or choose another --workdir"
+        ) from error
+      yield folder
+
+
+def _check_same_run(workdir: pathlib.Path, config: dict) -> None:
+  """InputError where a workdir holds another run than a config's."""
   path = workdir / "config.json"
   if path.exists():
     changes = differences(trained_part(read_config(workdir)), trained_part(config))
@@ -141,15 +181,6 @@ def claim_workdir(workdir: pathlib.Path, config: dict) -> Iterator[None]:
       )
   elif (workdir / "checkpoints").exists():
     raise InputError(f"{workdir} holds checkpoints but no config.json; choose another --workdir")
-  write_json(path, config)
-  with open(workdir / ".lock", "w") as lock:
-    try:
-      fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-      raise InputError(
-        f"another training is writing to {workdir}; wait for it or choose another --workdir"
-      ) from error
-    yield
 
 
 def trained_part(config: dict) -> dict:
@@ -160,7 +191,8 @@ def trained_part(config: dict) -> dict:
   what = {
     **without(config, "attack", "success_rate", "robust", "jpeg", "adversarial"),
     "data": without(config["data"], "dir", "cache"),
-    "init": {"backbone": pathlib.PurePath(config["init"]["backbone"]).name},
+    # Wherever its file lies; the runs of before it was there have none.
+    "init": {"backbone": pathlib.PurePath(config.get("init", {}).get("backbone", "")).name},
     "training": without(config["training"], *batches),
   }
   if variant == "jpeg":
@@ -173,7 +205,11 @@ def trained_part(config: dict) -> dict:
 
 
 def read_config(workdir: pathlib.Path) -> dict:
-  """The config of the run in a workdir."""
+  """The config of the run in a workdir, as the first process finds it there."""
+  return processes.from_first(lambda: _read_config(workdir))
+
+
+def _read_config(workdir: pathlib.Path) -> dict:
   path = workdir / "config.json"
   if not path.exists():
     raise InputError(

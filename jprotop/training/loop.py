@@ -21,9 +21,9 @@ from jprotop.evaluation import accuracy, results
 from jprotop.files import atomic_path
 from jprotop.interchange import backbones
 from jprotop.models.protopnet import BackboneClassifier, make_model
-from jprotop.training import last_layer, pretrained, runs, steps
+from jprotop.training import last_layer, pretrained, processes, runs, steps
 from jprotop.training import phases as phases_lib
-from jprotop.training.checkpoints import Checkpoints, Position, claim_workdir
+from jprotop.training.checkpoints import Checkpoints, Position, claim_workdir, trained_part
 
 _log = logging.getLogger("jprotop")
 
@@ -39,7 +39,8 @@ def train(
 
   Writes config.json, history.jsonl (a row an epoch), checkpoints/ and, where the backbone is
   pretrained, pretrained.npz. After every epoch the state is saved; a killed run continues from
-  there to the same result.
+  there to the same result, on as many devices as there are then. Of several processes the first
+  writes all this, and what it reads or draws at random is what the others start from.
 
   Args:
     config: plain values of a config file.
@@ -50,18 +51,37 @@ def train(
   workdir = pathlib.Path(workdir)
   config = runs.check_config(config)
   plan = phases_lib.phases_of(config)
-  # First, because it may have to be downloaded. From its first epoch on a run holds its weights
-  # itself; before that the folder of checkpoints is there, but empty.
-  begun = any(path.name.isdigit() for path in (workdir / "checkpoints").glob("*"))
-  start = None if begun else runs.backbone_file(config)
+  # First, because it may have to be downloaded, or not fit.
+  start = processes.from_first(lambda: _start(workdir, config))
   dataset = dataset or runs.open_dataset(config)
+  _check_same_everywhere(config, dataset)
   keep = config["training"]["keep_checkpoints"]
   with (
-    claim_workdir(workdir, config),
+    claim_workdir(workdir, config) as folder,
     contextlib.closing(Checkpoints(workdir, keep=keep)) as checkpoints,
   ):
-    Trainer(config, workdir, dataset, plan, checkpoints, start, siblings).run()
+    Trainer(config, folder, dataset, plan, checkpoints, start, siblings).run()
   return dataset
+
+
+def _check_same_everywhere(config: dict, dataset: Dataset) -> None:
+  """InputError where another process than the first was given something else."""
+  given = (trained_part(config), dataset.identity)
+  if processes.from_first(lambda: given) != given:
+    raise InputError(
+      "this process was given another config or other images than the first one; give all of them "
+      "the same command, and the same data"
+    )
+
+
+def _start(workdir: pathlib.Path, config: dict) -> dict | None:
+  """Variables of the backbone from the config's file; None: random weights, or the run's own.
+
+  From its first epoch on a run has its own; before that its folder of checkpoints is empty.
+  """
+  begun = any(path.name.isdigit() for path in (workdir / "checkpoints").glob("*"))
+  file = None if begun else runs.backbone_file(config)
+  return file and backbones.load(file, config["model"]["backbone"])
 
 
 class Trainer:
@@ -74,7 +94,7 @@ class Trainer:
     dataset: Dataset,
     plan: tuple[phases_lib.Phase, ...],
     checkpoints: Checkpoints,
-    start: pathlib.Path | None,
+    start: dict | None,
     siblings: Sequence[pathlib.Path] = (),
   ):
     self.config, self.workdir, self.plan = config, workdir, plan
@@ -92,7 +112,7 @@ class Trainer:
     self.opt_state = None
     latest = self.checkpoints.latest()
     if latest is None:
-      self.params, self.batch_stats = self._initial_variables(start)
+      self.params, self.batch_stats = processes.from_first(lambda: self._initial_variables(start))
       self._take_pretrained(siblings)
     else:
       self._restore(latest)
@@ -181,14 +201,12 @@ class Trainer:
   def _tune_epoch(self, stored: last_layer.Stored, phase: phases_lib.Phase, epoch: int) -> dict:
     """One pass of the last layer over stored activations; sums of its metrics."""
     state = ({"last_layer": jnp.asarray(self.params["last_layer"])}, self.opt_state)
-    (trained, self.opt_state), totals = last_layer.one_pass(
-      self.model,
-      stored,
-      self.epochs,
-      self.position.epochs_done,
-      state,
-      phase=phase,
-      weights=steps.loss_weights(self.config),
+    weights, number = steps.loss_weights(self.config), self.position.epochs_done
+    # One device does it, and all processes must have the same.
+    (trained, self.opt_state), totals = processes.from_first(
+      lambda: last_layer.one_pass(
+        self.model, stored, self.epochs, number, state, phase=phase, weights=weights
+      )
     )
     self._check_finite((totals, trained), phase, epoch)
     self.params = {**self.params, **trained}
@@ -323,7 +341,7 @@ class Trainer:
     if phase.name == "last_layer" and self.best_last_layer is not None:
       self.params = {**self.params, "last_layer": jnp.asarray(self.best_last_layer)}
 
-  def _initial_variables(self, start: pathlib.Path | None) -> tuple[dict, dict]:
+  def _initial_variables(self, start: dict | None) -> tuple[dict, dict]:
     """Parameters and batch statistics, drawn from the seed or, the backbone's, from a file."""
     key = jax.random.key(self.config["seed"])
     size = self.config["data"]["image_size"]
@@ -334,9 +352,8 @@ class Trainer:
       head = jax.jit(self.classifier.init)(jax.random.fold_in(key, 1), image)
       params = {**params, "classifier": head["params"]["classifier"]}
     if start is not None:
-      backbone = backbones.load(start, self.model.backbone)
-      params = {**params, "features": backbone["params"]["features"]}
-      batch_stats = {**batch_stats, **backbone["batch_stats"]}
+      params = {**params, "features": start["params"]["features"]}
+      batch_stats = {**batch_stats, **start["batch_stats"]}
     return params, batch_stats
 
   def _pretraining(self) -> str:
@@ -347,7 +364,8 @@ class Trainer:
     history: list[str] = []
     found = None
     if self.plan[0].name == "pretrain":
-      found = pretrained.find([self.workdir, *siblings], self._pretraining())
+      folders = [self.workdir, *siblings]
+      found = processes.from_first(lambda: pretrained.find(folders, self._pretraining()))
     if found is not None:
       variables, history = found
       self.params = {g: value for g, value in self.params.items() if g != "classifier"}

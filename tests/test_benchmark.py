@@ -1,0 +1,28 @@
+"""The benchmark on a tiny network, whose figures mean nothing: it runs, and says what it did."""
+
+import json
+
+from commands import command
+
+
+def test_stages_are_timed_and_written(tmp_path):
+  given = ("--backbone=resnet_small", "--image_size=32", "--num_classes=3", "--batch_size=4")
+  what = ("--stages=device_augment,forward,joint_step,push,last_layer", "--repeats=1")
+  sizes = ("--push_images=50", "--profile", f"--out={tmp_path / 'speed'}")
+  done = command("benchmark", *given, *what, *sizes, cache=tmp_path)
+  assert done.returncode == 0, done.stderr[-2000:]
+  found = json.loads((tmp_path / "speed.json").read_text())
+  rows = {row["stage"]: row for row in found["rows"]}
+  assert list(rows) == ["device augment", "forward", "joint step", "push", "last layer"]
+  assert all(row["ms"] > 0 for row in rows.values())
+  assert rows["forward"]["share"] > 0 and rows["forward"]["reference ms"] is None  # not at 224 px
+  for operations in found["profiles"].values():
+    assert abs(sum(row["share"] for row in operations) - 1) < 0.01
+  text = (tmp_path / "speed.md").read_text()
+  assert "| forward | image |" in text and "GFLOP/s" in text and text in done.stdout + "\n"
+
+
+def test_a_stage_that_there_is_not(tmp_path):
+  done = command("benchmark", "--stages=forwards", cache=tmp_path)
+  assert done.returncode == 1
+  assert "--stages=forwards is not known; take some of augment, device_augment" in done.stderr
