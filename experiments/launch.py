@@ -94,8 +94,8 @@ def _meet() -> None:
     )
   except ValueError as error:
     raise InputError(
-      f"--coordinator={COORDINATOR.value}: {error}; outside a TPU pod, Slurm or Open MPI give "
-      "--coordinator=HOST:PORT, --num_processes and --process_id"
+      f"--coordinator={COORDINATOR.value}: {error}; outside a TPU pod, Slurm, Open MPI or "
+      "Kubernetes give --coordinator=HOST:PORT, --num_processes and --process_id"
     ) from error
   counts = np.bincount([device.process_index for device in jax.devices()])
   if len(set(counts)) > 1:
@@ -103,10 +103,17 @@ def _meet() -> None:
       f"the processes have {', '.join(map(str, counts))} devices; they must have equally many "
       "(JAX_NUM_CPU_DEVICES says how many a CPU makes, CUDA_VISIBLE_DEVICES which GPUs are seen)"
     )
-  # Now, while all are here: whoever comes to the first exchange of data waits only half a minute
-  # for the others, which may have to prepare images, but any time at those that follow.
-  greet = parallel.map_devices(parallel.psum, split=(True,), split_outputs=False)
-  greet(np.zeros(jax.local_device_count()))
+  greet()
+
+
+def greet() -> None:
+  """The first exchange of data, while all processes are there.
+
+  At the first one a CPU waits only half a minute for the others, which may have to prepare images;
+  at those that follow, as long as they live.
+  """
+  add_up = parallel.map_devices(parallel.psum, split=(True,), split_outputs=False)
+  add_up(np.zeros(jax.local_device_count()))
   processes.from_first(lambda: None)
 
 

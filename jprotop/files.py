@@ -11,11 +11,14 @@ import shutil
 import time
 import uuid
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, TextIO
 
 from jprotop.errors import InputError
 
 _log = logging.getLogger("jprotop")
+
+# Seconds of waiting for another program before a word is said.
+_PATIENCE = 2.0
 
 
 def ensure_folder(path: pathlib.Path) -> None:
@@ -70,16 +73,32 @@ def one_at_a_time(folder: pathlib.Path) -> Iterator[None]:
   So what several of them need there is made by the first, and found by the others. They do not wait
   where the disk cannot lock files, or is there only to be read.
   """
+  path = folder / ".lock"
   with contextlib.ExitStack() as stack:
     with contextlib.suppress(OSError):
       folder.mkdir(parents=True, exist_ok=True)
-      lock = stack.enter_context(open(folder / ".lock", "a"))
-      try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-      except BlockingIOError:
-        _log.info("waiting for another program that prepares what is needed in %s", folder)
-        fcntl.flock(lock, fcntl.LOCK_EX)
+      while not _holds(stack.enter_context(open(path, "a")), path):
+        pass  # Whoever had it has removed it.
+      stack.callback(path.unlink, missing_ok=True)
     yield
+
+
+def _holds(lock: TextIO, path: pathlib.Path) -> bool:
+  """Waits for the lock; whether its file is still the one at `path`."""
+  start, said = time.monotonic(), False
+  while True:
+    try:
+      fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+      break
+    except BlockingIOError:
+      if not said and time.monotonic() > start + _PATIENCE:
+        _log.info("waiting for another program that prepares what is needed in %s", path.parent)
+        said = True
+      time.sleep(0.05)
+  try:
+    return os.path.samestat(os.fstat(lock.fileno()), path.stat())
+  except FileNotFoundError:
+    return False
 
 
 def write_json(path: str | os.PathLike, value: Any) -> None:
