@@ -57,8 +57,9 @@ class _Handler(http.server.BaseHTTPRequestHandler):
     self.end_headers()
     half = len(body) // 2
     for part in (body[:half],) if fault == "cut" else (body[:half], body[half:]):
-      self.wfile.write(part)
+      # Counted first: a client that has all of it must find all of it counted.
       self.server.sent += len(part)
+      self.wfile.write(part)
       if fault == "wait":
         self.server.go.wait(10)
 
