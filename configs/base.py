@@ -87,7 +87,7 @@ def get_config(variant: str = "standard") -> ConfigDict:
   config.attack.eps = 8 / 255
   config.attack.step_size = 2 / 255
   config.attack.num_steps = 40
-  config.attack.batch_size = 10
+  config.attack.batch_size = 0  # images at once; 0: as many as the devices hold
   config.success_rate = ConfigDict({"num_images": 200, "top_k": 5, "ablate": "standard"})
   config.robust = ConfigDict({"eps": 8 / 255, "step_size": 2 / 255, "num_steps": 10})
   return config.lock()

@@ -219,7 +219,7 @@ def _attack(subject: Subject, count: int, num_steps: int) -> Callable[[], object
     target=target,
   )
   budget = attack.Budget(eps=8 / 255, step_size=2 / 255, num_steps=num_steps, random_start=True)
-  batch_size = base.get_config().attack.batch_size
+  batch_size = attack.rows_that_fit(subject.model, size)
   return lambda: attack.perturb(
     subject.model, subject.variables, order, budget, kind="move", batch_size=batch_size
   )

@@ -1,10 +1,11 @@
-"""The flags of every attack's budget."""
+"""Every attack's budget: its flags, and how many images are attacked at once."""
 
 import sys
 
 from absl import flags
 
-from jprotop.evaluation.attack import Budget
+from jprotop.evaluation.attack import Budget, rows_that_fit
+from jprotop.training.runs import Run
 
 _NAMES = ("eps", "step_size", "num_steps")
 
@@ -45,3 +46,8 @@ def of(config: dict, changes: dict, *, random_start: bool = True) -> Budget:
   """
   numbers = {name: config["attack"][name] for name in _NAMES}
   return Budget(**numbers | changes, random_start=random_start)
+
+
+def rows(run: Run) -> int:
+  """Images to attack at once: the config's attack.batch_size, or what the devices hold."""
+  return run.config["attack"]["batch_size"] or rows_that_fit(run.model, run.image_size)

@@ -14,7 +14,7 @@ import pathlib
 import numpy as np
 from absl import flags
 
-from experiments import cli
+from experiments import budget, cli
 from jprotop import metrics
 from jprotop.data import jpeg
 from jprotop.evaluation import accuracy, robustness
@@ -84,7 +84,7 @@ def _robust(run: Run, split, clean: np.ndarray) -> dict:
     indices,
     **run.config["robust"],
     seed=run.config["seed"],
-    batch_size=run.config["attack"]["batch_size"],
+    batch_size=budget.rows(run),
   )
   hits[indices] = attacked.argmax(axis=1) == split.label[indices]
   return metrics.share(hits)

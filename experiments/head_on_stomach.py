@@ -93,7 +93,7 @@ def measure(
     limits,
     attack_cases.RULES[protocol],
     seed=seed,
-    batch_size=run.config["attack"]["batch_size"],
+    batch_size=budget.rows(run),
   )
   log_similarity = run.model.similarity == "log"
   numbers = {
@@ -152,7 +152,7 @@ def _build_cases(
   rules: attack_cases.Rules,
 ) -> attack_cases.Cases:
   """The prototype of each image, and the cells S and S_noisy."""
-  seen = experiment.look(run.model, run.variables, chosen, run.config["attack"]["batch_size"])
+  seen = experiment.look(run.model, run.variables, chosen, budget.rows(run))
   prototypes = attack_cases.choose_prototypes(
     run.model, seen["logits"], seen["activations"], prototype
   )

@@ -15,7 +15,7 @@ import pathlib
 import numpy as np
 from absl import flags
 
-from experiments import cli
+from experiments import budget, cli
 from jprotop import regions
 from jprotop.data import batches, jpeg, own_images
 from jprotop.data.dataset import Split
@@ -179,7 +179,7 @@ def _examples(
 def _views(run: Run, split: Split, shown: list[int], prototypes: np.ndarray) -> list[View]:
   """One version of each shown image, and where its prototype is found there."""
   images = own_images.from_split(split, np.array(shown))
-  seen = head_on_stomach.look(run.model, run.variables, images, run.config["attack"]["batch_size"])
+  seen = head_on_stomach.look(run.model, run.variables, images, budget.rows(run))
   views = []
   for k, prototype in enumerate(prototypes):
     similarity_map = seen["similarity_map"][k, ..., prototype]

@@ -117,7 +117,7 @@ def _drawer(run: Run, num_images: int, top_k: int, seed: int, *, all_if_fewer: b
       indices,
       scores,
       top_k=top_k,
-      batch_size=run.config["attack"]["batch_size"],
+      batch_size=budget.rows(run),
     )
 
   return draw
@@ -134,7 +134,7 @@ def _attack(
     rules,
     kind=kind,
     seed=seed,
-    batch_size=run.config["attack"]["batch_size"],
+    batch_size=budget.rows(run),
     title=title,
   )
   return attack_rounds.attack_in_turn(subjects, rules, *functions)

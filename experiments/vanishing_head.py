@@ -55,7 +55,7 @@ def measure(
   prototype = attack_cases.choose_prototypes(
     run.model, scores["logits"][indices], scores["activations"][indices], None
   )
-  batch_size = min(settings["batch_size"], len(chosen))
+  batch_size = min(budget.rows(run), len(chosen))
   clean = attack.find(
     run.model, run.variables, chosen.image, prototype[:, None], batch_size=batch_size
   )

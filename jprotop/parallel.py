@@ -53,6 +53,23 @@ def use_cpu_cores(batch_size: int) -> None:
     mallopt(_M_MMAP_MAX, 0)
 
 
+def loop_devices() -> tuple[jax.Device, ...] | None:
+  """This process's devices that run functions that loop, as attacks do; None: all.
+
+  On a CPU that is one: with several at a time, some images of a loop were seen to come out
+  differently from run to run.
+  """
+  return tuple(jax.local_devices()[:1]) if jax.default_backend() == "cpu" else None
+
+
+def device_bytes() -> int:
+  """Memory of one device, of the process that has least; a CPU's is the machine's."""
+  stats = jax.local_devices()[0].memory_stats() or {}
+  machine = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+  found = np.float64(stats.get("bytes_limit", machine))
+  return int(multihost_utils.process_allgather(found).min())
+
+
 def check_batch_size(batch_size: int, name: str) -> None:
   """Raises InputError unless the devices divide the batch."""
   if batch_size < 1 or batch_size % num_devices():
@@ -153,15 +170,12 @@ def map_examples(
     shared: a tree of arrays that every example needs, such as the variables.
     batches: dictionaries of host arrays [n, ...] with n <= size.
     size: rows that every batch is padded to: a multiple of the devices.
-    iterates: the function loops, as attacks do. On a CPU it then runs on one device of each
-      process: with several at a time, some images of a loop were seen to come out differently from
-      run to run.
+    iterates: the function loops, as attacks do; see `loop_devices`.
 
   Yields:
     The function's outputs for each batch, as host arrays [n, ...] without the padding.
   """
-  one = iterates and jax.default_backend() == "cpu"
-  devices = tuple(jax.local_devices()[:1]) if one else None
+  devices = loop_devices() if iterates else None
   mapped, shared = _per_example(function, static, devices), replicate(shared, devices)
   for batch in batches:
     count = len(next(iter(batch.values())))

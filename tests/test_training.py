@@ -264,7 +264,7 @@ def test_two_trainings_do_not_share_a_workdir(copy, cache):
     ("data.copies", -1),
     ("data.image_size", 16),
     ("attack.eps", 2.0),
-    ("attack.batch_size", 0),
+    ("attack.batch_size", -1),
     ("training.batch_size", 7),
     ("training.joint.decay_every", 0),
   ],

@@ -1,6 +1,7 @@
 """The one attack of every experiment: noise on some pixels that acts on one prototype's map."""
 
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -12,6 +13,35 @@ from jprotop.data import batches
 from jprotop.data.dataset import Split
 from jprotop.evaluation.attack_cases import RULES, Rules
 from jprotop.models.protopnet import ProtoPNet
+
+# More rows at once are not faster: 10 keep a CPU's cores busy, and 64 (not measured) a GPU.
+_MOST_ROWS = {"cpu": 10}
+_MOST_ROWS_OF_ACCELERATOR = 64
+
+
+@functools.lru_cache
+def rows_that_fit(model: ProtoPNet, image_size: int) -> int:
+  """Images [S, S, 3] to attack at once, on all devices together; at least one a device.
+
+  Half of a device's memory holds what the backward pass keeps of its images. That is counted by
+  shapes alone, nothing is compiled: about twice what compiled programs keep.
+  """
+
+  def kept(count: int) -> int:
+    images = jax.ShapeDtypeStruct((count, image_size, image_size, 3), jnp.float32)
+    variables = jax.eval_shape(model.init, jax.random.key(0), images)
+
+    def backward(variables, images):
+      latent = functools.partial(model.apply, variables, method=ProtoPNet.latent)
+      return jax.vjp(latent, images)[1]
+
+    leaves = jax.tree.leaves(jax.eval_shape(backward, variables, images))
+    return sum(leaf.size * leaf.dtype.itemsize for leaf in leaves)
+
+  per_image = kept(2) - kept(1)  # Without the weights.
+  most = _MOST_ROWS.get(jax.default_backend(), _MOST_ROWS_OF_ACCELERATOR)
+  rows = max(1, min(parallel.device_bytes() // 2 // per_image, most))
+  return rows * (1 if parallel.loop_devices() else parallel.num_devices())
 
 
 @dataclasses.dataclass(frozen=True)

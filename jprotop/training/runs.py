@@ -248,7 +248,7 @@ def check_config(config: dict) -> dict:
     "training.keep_checkpoints": (training["keep_checkpoints"], 1),
     "training.joint.decay_every": (training["joint"]["decay_every"], 1),
     "attack.num_images": (attack["num_images"], 1),
-    "attack.batch_size": (attack["batch_size"], 1),
+    "attack.batch_size": (attack["batch_size"], 0),
     "adversarial.last_layer_epochs": (config["adversarial"]["last_layer_epochs"], 0),
     "success_rate.num_images": (config["success_rate"]["num_images"], 1),
     "success_rate.top_k": (config["success_rate"]["top_k"], 1),

@@ -1,0 +1,56 @@
+"""How many images are attacked at once: as many as a device's memory holds."""
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+from jprotop import parallel
+from jprotop.evaluation import attack
+from jprotop.models.protopnet import ProtoPNet
+
+SIZE = 64
+
+
+@pytest.fixture
+def memory(monkeypatch):
+  """A function that says how much memory a device has."""
+  attack.rows_that_fit.cache_clear()
+  yield lambda size: monkeypatch.setattr(parallel, "device_bytes", lambda: int(size))
+  attack.rows_that_fit.cache_clear()
+
+
+def rows(model, memory, size):
+  memory(size)
+  attack.rows_that_fit.cache_clear()
+  return attack.rows_that_fit(model, SIZE)
+
+
+def compiled_bytes(model, variables, count):
+  """What XLA sets aside for one gradient of `count` images, as an attack takes it."""
+
+  def gradient(images):
+    return jax.grad(lambda x: model.apply(variables, x, method=ProtoPNet.latent).sum())(images)
+
+  images = jnp.zeros((count, SIZE, SIZE, 3))
+  return jax.jit(gradient).lower(images).compile().memory_analysis().temp_size_in_bytes
+
+
+def test_more_memory_holds_more_images_up_to_what_is_faster(tiny, memory):
+  model, _ = tiny
+  mebibyte = 2**20
+  found = [rows(model, memory, size * mebibyte) for size in (0.001, 4, 8, 16, 10**5, 10**6)]
+  assert found[0] == 1  # an attack of one image is always tried
+  assert found == sorted(found) and len(set(found)) > 3
+  assert found[-1] == found[-2]
+
+
+def test_what_fits_needs_no_more_than_half_the_memory(tiny, memory):
+  model, variables = tiny
+  device = 16 * 2**20
+  fitting = rows(model, memory, device)
+  needed = compiled_bytes(model, variables, fitting)
+  assert fitting >= 2 and device / 16 < needed <= device / 2
+
+
+def test_this_machine_says_how_much_memory_it_has():
+  assert parallel.device_bytes() > 2**28
