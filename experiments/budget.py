@@ -38,14 +38,14 @@ def given() -> dict:
   return {name: value for name, value in values.items() if value is not None}
 
 
-def of(config: dict, changes: dict, *, random_start: bool = True) -> Budget:
-  """The budget of a run's config, but for some numbers.
+def of(config: dict, changes: dict) -> Budget:
+  """The budget of a run's config, but for what `changes` says.
 
   Raises:
     InputError: a number that makes no sense.
   """
   numbers = {name: config["attack"][name] for name in _NAMES}
-  return Budget(**numbers | changes, random_start=random_start)
+  return Budget(**numbers | changes)
 
 
 def rows(run: Run) -> int:

@@ -3,7 +3,12 @@
   python -m experiments.head_on_stomach --workdir=runs/demo/standard
   python -m experiments.head_on_stomach --workdir=RUN --out=OUT --images=3,17 --target_part=tail
   python -m experiments.head_on_stomach --workdir=RUN --out=OUT --images=bird.jpg \
-    --target_cells=1,1:2,2 --eps=4/255
+    --target_cells=1,1:2,2 --eps=4/255 --survive_jpeg=75
+
+--survive_jpeg=75 makes noise that is still there when the picture was saved as a JPEG file of that
+quality: what is seen, of clean and attacked images and of the control, is then seen in such files.
+They hold the picture that the network takes, so JPEG acts after the resize; the files of the JPEG
+experiment are made before it.
 
 Without --images it attacks test images that the network classifies correctly, drawn from --seed.
 It writes figures, results.json and attack.npz into --out, by default the run's folder, in place of
@@ -46,6 +51,9 @@ def define_flags() -> None:
   flags.DEFINE_string("target_part", None, "S_noisy as a part or group: belly, tail, head.")
   budget.define_flags()
   flags.DEFINE_boolean("random_start", True, "Start from noise U(-eps, eps).")
+  flags.DEFINE_integer(
+    "survive_jpeg", None, "Quality of a JPEG file that every picture must pass before it is seen."
+  )
   flags.DEFINE_enum("protocol", None, list(attack_cases.RULES), "Default: the run's own.")
   cli.define_drawing("the choice of images and of the noise")
 
@@ -72,8 +80,7 @@ def measure(
   target: attack_cases.Target | None = None,
   protocol: str | None = None,
   seed: int = 0,
-  random_start: bool = True,
-  **changes: float | int,
+  **changes: float | int | None,
 ) -> dict:
   """Attacks images with a run's network and writes what came of it; returns the numbers.
 
@@ -81,17 +88,18 @@ def measure(
   was trained on them: with JPEG artefacts, where those were.
   """
   check_pushed(run)
-  limits = budget.of(run.config, changes, random_start=random_start)
+  limits = budget.of(run.config, changes)
   protocol, target = protocol or run.config["protocol"], target or attack_cases.Target()
   ensure_folder(place / "figures")
   chosen, activations = _choose_images(run, images, num_images, seed)
-  cases = _build_cases(run, chosen, prototype, target, attack_cases.RULES[protocol])
+  rules = attack_cases.RULES[protocol]
+  cases = _build_cases(run, chosen, prototype, target, rules, limits.survive_jpeg)
   record = experiment.attack(
     run.model,
     run.variables,
     cases,
     limits,
-    attack_cases.RULES[protocol],
+    rules,
     seed=seed,
     batch_size=budget.rows(run),
   )
@@ -150,9 +158,10 @@ def _build_cases(
   prototype: int | None,
   target: attack_cases.Target,
   rules: attack_cases.Rules,
+  survive_jpeg: int | None,
 ) -> attack_cases.Cases:
   """The prototype of each image, and the cells S and S_noisy."""
-  seen = experiment.look(run.model, run.variables, chosen, budget.rows(run))
+  seen = experiment.look(run.model, run.variables, chosen, budget.rows(run), survive_jpeg)
   prototypes = attack_cases.choose_prototypes(
     run.model, seen["logits"], seen["activations"], prototype
   )
@@ -220,6 +229,8 @@ def figure_example(
 def _print_summary(place: pathlib.Path, numbers: dict) -> None:
   metrics = numbers["metrics"]
   print(f"Head on Stomach, {numbers['num_images']} images, eps {numbers['eps'] * 255:.3g}/255:")
+  if quality := numbers["survive_jpeg"]:
+    print(f"  all is seen in JPEG files of quality {quality}, made after the resize")
   for name, text in (
     ("moved_to_target", "prototype now found in S_noisy"),
     ("control_moved", "  after random noise of the same size"),
@@ -255,6 +266,7 @@ def main() -> None:
     protocol=given.protocol,
     seed=given.seed,
     random_start=given.random_start,
+    survive_jpeg=given.survive_jpeg,
     **budget.given(),
   )
 

@@ -90,7 +90,8 @@ def test_images_from_files_with_one_that_is_corrupt(fast, tmp_path):
     Image.fromarray(rng.integers(0, 256, shape, dtype=np.uint8)).save(tmp_path / name)
   (tmp_path / "broken.jpg").write_bytes(b"not an image")
   target = Target(cells=((0, 0), (0, 1)))
-  numbers = fast(images=str(tmp_path), target=target)
+  numbers = fast(images=str(tmp_path), target=target, survive_jpeg=75)
+  assert numbers["survive_jpeg"] == 75
   assert numbers["num_images"] == 2 and [i["target"] for i in numbers["images"]] == ["cells"] * 2
   assert len(numbers["unreadable"]) == 1 and "broken.jpg" in numbers["unreadable"][0]
   assert numbers["images"][0]["true_class"] is None
@@ -125,6 +126,7 @@ def test_test_set_indices_and_a_part(fast):
     ({"images": "0,99"}, "index 99 is outside"),
     ({"images": "nowhere.jpg"}, "does not exist"),
     ({"prototype": 6}, "prototype 6 does not exist"),
+    ({"survive_jpeg": 0}, "JPEG quality=0 must be"),
     ({"eps": 8.0}, r"eps=8.0 is outside \[0, 1\]"),
     ({"target": Target(cells=((0, 0), (4, 0)))}, r"cell \(4, 0\) is outside .* 4 x 4"),
     ({"target": Target(part="knee")}, "part 'knee' is not known"),

@@ -2,10 +2,13 @@
 
 import dataclasses
 
+import jax
 import numpy as np
 import pytest
+from PIL import Image
 
 from jprotop import regions
+from jprotop.data import jpeg
 from jprotop.data.own_images import Images
 from jprotop.data.parts import PARTS
 from jprotop.errors import InputError
@@ -255,6 +258,41 @@ def test_without_a_random_start_the_seed_does_not_matter(tiny, cases):
   assert (first["attacked"] == second["attacked"]).all()
   change = np.abs(first["attacked"] - first["images"])
   assert change.max() == pytest.approx(budget.step_size, abs=1e-6)
+
+
+def saved_by_pillow(images, quality):
+  """Float images [N, S, S, 3] as they come back from files that Pillow wrote."""
+  pixels = [Image.fromarray(p) for p in np.round(images * 255).astype(np.uint8)]
+  return np.stack([np.asarray(jpeg.compress(p, quality)) for p in pixels]).astype(np.float32) / 255
+
+
+def test_noise_that_survives_jpeg_is_still_there_in_pillows_files(tiny, cases):
+  model, variables = tiny
+  quality, rules = 50, RULES["paper"]
+  smooth = np.asarray(jax.image.resize(cases.images.image, (5, 4, 4, 3), "linear"))
+  smooth = np.asarray(jax.image.resize(smooth, cases.images.image.shape, "cubic")).clip(0, 1)
+  smooth = dataclasses.replace(cases, images=dataclasses.replace(cases.images, image=smooth))
+
+  def in_files(**changes):
+    """Eq. (2) in the files of the attacked pictures; and what the record says of them."""
+    limits = Budget(num_steps=20, **changes)
+    record = hos.attack(model, variables, smooth, limits, rules, seed=0, batch_size=5)
+    assert np.abs(record["attacked"] - record["images"])[record["mask"]].max() < 8 / 255 + 1e-6
+    files = saved_by_pillow(record["attacked"], quality)
+    seen = hos.look(model, variables, dataclasses.replace(smooth.images, image=files), 5)
+    maps = np.stack([seen["similarity_map"][i, ..., p] for i, p in enumerate(smooth.prototype)])
+    raised = maps[smooth.target] - maps[smooth.source].reshape(5, 2).mean(1)
+    return raised, maps, record
+
+  plain, _, _ = in_files()
+  surviving, maps, record = in_files(survive_jpeg=quality)
+  assert (surviving > plain).all()
+  # All that is recorded was seen in files, which are Pillow's but for rounding.
+  spread = np.ptp(record["attacked_similarity_map"])
+  assert np.abs(record["attacked_similarity_map"] - maps).mean() < 0.02 * spread
+  raw, saved = (hos.look(model, variables, smooth.images, 5, q)["logits"] for q in (None, quality))
+  np.testing.assert_allclose(record["clean_logits"], saved, atol=1e-4)
+  assert np.abs(record["clean_logits"] - raw).max() > 1e-3
 
 
 # --- numbers

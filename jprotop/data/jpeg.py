@@ -25,7 +25,7 @@ class Scheme:
   classes: tuple[int, ...] | None = None
 
   def __post_init__(self):
-    _check_quality(self.quality)
+    check_quality(self.quality)
 
   def covers(self, label: np.ndarray) -> np.ndarray:
     """Whether images of these labels [N] are compressed, boolean [N]."""
@@ -76,7 +76,7 @@ def compress(image: Image.Image, quality: int, *, subsampling: str = "4:2:0") ->
   Raises:
     InputError: for another mode, a quality outside 1..95, or an unknown chroma subsampling.
   """
-  _check_quality(quality)
+  check_quality(quality)
   if subsampling not in SUBSAMPLINGS:
     raise InputError(f"JPEG subsampling={subsampling!r} must be one of {', '.join(SUBSAMPLINGS)}")
   if image.mode != "RGB":
@@ -87,6 +87,7 @@ def compress(image: Image.Image, quality: int, *, subsampling: str = "4:2:0") ->
     return compressed.copy()
 
 
-def _check_quality(quality: int) -> None:
+def check_quality(quality: int) -> None:
+  """Raises InputError unless it is Pillow's."""
   if quality not in QUALITIES:
     raise InputError(f"JPEG quality={quality!r} must be a whole number from 1 to 95")

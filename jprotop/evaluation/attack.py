@@ -9,7 +9,7 @@ import numpy as np
 
 from jprotop import parallel
 from jprotop.attacks import objectives, pgd
-from jprotop.data import batches
+from jprotop.data import batches, device_jpeg, jpeg
 from jprotop.data.dataset import Split
 from jprotop.evaluation.attack_cases import RULES, Rules
 from jprotop.models.protopnet import ProtoPNet
@@ -48,6 +48,11 @@ def rows_that_fit(model: ProtoPNet, image_size: int) -> int:
 class Budget:
   """The attack's numbers, in units of [0, 1] (Section 3: 8/255, 2/255, 40 iterations).
 
+  Attributes:
+    eps, step_size, num_steps, random_start: of `pgd.masked_pgd`.
+    survive_jpeg: quality of a JPEG file that every picture is saved to before the network sees it:
+      the noise is made for what is left of it there. None: there is no such file.
+
   Raises:
     InputError: a number that makes no sense.
   """
@@ -56,8 +61,11 @@ class Budget:
   step_size: float = 2 / 255
   num_steps: int = 40
   random_start: bool = True
+  survive_jpeg: int | None = None
 
   def __post_init__(self):
+    if self.survive_jpeg is not None:
+      jpeg.check_quality(self.survive_jpeg)
     pgd.check_budget(eps=self.eps, step_size=self.step_size, num_steps=self.num_steps)
 
 
@@ -98,21 +106,30 @@ class Seen:
   logits: np.ndarray
 
 
-def _look_batch(model: ProtoPNet, variables: dict, batch: dict) -> dict:
+def as_saved(images: jax.Array, quality: int | None) -> jax.Array:
+  """Images [N, S, S, 3] as they come back from JPEG files, if any. They are as the network takes
+  them: unlike the files of Section 4, these hold what was resized already."""
+  return images if quality is None else device_jpeg.round_trip(images, quality)
+
+
+def _look_batch(model: ProtoPNet, quality: int | None, variables: dict, batch: dict) -> dict:
   """The maps of each image's own prototypes, int [N, K], as [N, K, h, w]; all scores."""
-  out = model.apply(variables, batch["image"])
+  out = model.apply(variables, as_saved(batch["image"], quality))
   own = jnp.take_along_axis(out.similarity_map, batch["prototypes"][:, None, None, :], axis=-1)
   maps = jnp.moveaxis(own, -1, 1)
   return {"similarity_maps": maps, "activations": out.activations, "logits": out.logits}
 
 
-def _perturb_batch(model: ProtoPNet, kind: str, random_start: bool, shared, batch) -> dict:
+def _perturb_batch(
+  model: ProtoPNet, kind: str, random_start: bool, quality: int | None, shared, batch
+) -> dict:
   """Noise for one batch, and what the network sees then. Rules are traced: one compilation."""
   variables, eps, step_size, num_steps, drop_shared_cells, start_off_mask = shared
   images, pixels = batch["image"], batch["pixels"]
   keys = jax.random.wrap_key_data(batch["key"])
 
   def objective(x):
+    x = as_saved(x, quality)
     maps = objectives.prototype_maps(model, variables, x, batch["prototype"])
     if kind == "vanish":
       return objectives.vanish(maps)
@@ -135,9 +152,8 @@ def _perturb_batch(model: ProtoPNet, kind: str, random_start: bool, shared, batc
       keys=keys if random_start else None,
       start_off_mask=start_off_mask,
     )
-  seen = _look_batch(
-    model, variables, {"image": attacked, "prototypes": batch["prototype"][:, None]}
-  )
+  own = {"image": attacked, "prototypes": batch["prototype"][:, None]}
+  seen = _look_batch(model, quality, variables, own)
   return {"image": attacked, **seen}
 
 
@@ -171,7 +187,7 @@ def perturb(
   )  # fmt: skip
   arrays = parallel.gather_examples(
     _perturb_batch,
-    (model, kind, budget.random_start),
+    (model, kind, budget.random_start, budget.survive_jpeg),
     shared,
     parallel.chunks(examples, rows),
     rows,
@@ -189,8 +205,12 @@ def find(
   prototypes: np.ndarray,
   *,
   batch_size: int,
+  survive_jpeg: int | None = None,
 ) -> dict[str, np.ndarray]:
   """What the network sees in images [N, S, S, 3] as they are.
+
+  Args:
+    survive_jpeg: quality of JPEG files that they are saved to first, as in `Budget`.
 
   Returns:
     similarity_maps [N, K, h, w] of each image's prototypes, int [N, K]; activations [N, P] of all
@@ -199,7 +219,8 @@ def find(
   rows = parallel.round_up(batch_size)
   examples = {"image": images, "prototypes": prototypes.astype(np.int32)}
   chunks = parallel.chunks(examples, rows)
-  return parallel.gather_examples(_look_batch, (model,), variables, chunks, rows)
+  static = (model, survive_jpeg)
+  return parallel.gather_examples(_look_batch, static, variables, chunks, rows)
 
 
 def with_control(
@@ -215,7 +236,10 @@ def with_control(
   """The images clean, attacked, and as a control with random noise on the same pixels."""
   batch_size = min(batch_size, len(order.image))
   arguments = {"rules": rules, "batch_size": batch_size}
-  clean = find(model, variables, order.image, order.prototype[:, None], batch_size=batch_size)
+  clean = find(
+    model, variables, order.image, order.prototype[:, None],
+    batch_size=batch_size, survive_jpeg=budget.survive_jpeg,
+  )  # fmt: skip
   return {
     "clean": _seen(order.image, clean),
     "attacked": perturb(model, variables, order, budget, kind=kind, **arguments),

@@ -210,7 +210,10 @@ def attacker(
     )
 
   def find_map(images: np.ndarray, prototype: np.ndarray) -> np.ndarray:
-    seen = find(model, variables, images, prototype[:, None], batch_size=batch_size)
+    seen = find(
+      model, variables, images, prototype[:, None],
+      batch_size=batch_size, survive_jpeg=budget.survive_jpeg,
+    )  # fmt: skip
     return seen["similarity_maps"][:, 0]
 
   return attack, find_map

@@ -4,7 +4,7 @@ import numpy as np
 
 from jprotop import metrics, parallel, regions
 from jprotop.data.own_images import Images
-from jprotop.evaluation.attack import Budget, Order, as_record, with_control
+from jprotop.evaluation.attack import Budget, Order, as_record, as_saved, with_control
 from jprotop.evaluation.attack_cases import Cases, Rules
 from jprotop.models.protopnet import ProtoPNet
 
@@ -135,13 +135,24 @@ def per_image(record: dict[str, np.ndarray], cases: Cases, class_names: list[str
   return rows
 
 
-def _look_batch(model: ProtoPNet, variables: dict, batch: dict) -> dict:
-  out = model.apply(variables, batch["image"])
+def _look_batch(model: ProtoPNet, quality: int | None, variables: dict, batch: dict) -> dict:
+  out = model.apply(variables, as_saved(batch["image"], quality))
   return {name: getattr(out, name) for name in ("logits", "activations", "similarity_map")}
 
 
-def look(model: ProtoPNet, variables: dict, images: Images, batch_size: int) -> dict:
-  """logits [N, C], activations [N, P] and similarity maps [N, h, w, P] of clean images."""
+def look(
+  model: ProtoPNet,
+  variables: dict,
+  images: Images,
+  batch_size: int,
+  survive_jpeg: int | None = None,
+) -> dict:
+  """logits [N, C], activations [N, P] and similarity maps [N, h, w, P] of clean images.
+
+  Args:
+    survive_jpeg: as in `attack.Budget`.
+  """
   rows = parallel.round_up(min(batch_size, len(images)))
   batches = parallel.chunks({"image": images.image}, rows)
-  return parallel.gather_examples(_look_batch, (model,), variables, batches, rows)
+  static = (model, survive_jpeg)
+  return parallel.gather_examples(_look_batch, static, variables, batches, rows)

@@ -183,6 +183,8 @@ def _attack_settings(attack: Mapping[str, Any]) -> list[tuple[str, str]]:
   prototype = "the most activated of the predicted class"
   if request["prototype"] is not None:
     prototype = str(request["prototype"])
+  quality = attack.get("survive_jpeg")
+  files = f"of quality {quality}, made after the resize" if quality else "none"
   left_out = [f"{s['image_id']}: {s['reason']}" for s in attack["not_attacked"]]
   left_out += attack["unreadable"]
   return [
@@ -191,6 +193,7 @@ def _attack_settings(attack: Mapping[str, Any]) -> list[tuple[str, str]]:
     ("S_noisy", str(target)),
     ("Noise", f"eps {attack['eps'] * 255:.3g}/255, step {attack['step_size'] * 255:.3g}/255"),
     ("Steps", f"{attack['num_steps']}, random start: {attack['random_start']}"),
+    ("JPEG files that pictures pass before they are seen", files),
     ("Protocol and seed", f"{attack['protocol']}, {attack['seed']}"),
     ("Images on which S_noisy shares cells with S", str(attack["num_overlapping"])),
     ("Left out", "; ".join(left_out) or "none"),
