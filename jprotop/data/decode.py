@@ -9,7 +9,7 @@ import os
 import pathlib
 
 import numpy as np
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from jprotop.errors import InputError
 
@@ -59,6 +59,10 @@ def decode(encoded: bytes | str | os.PathLike, name: str) -> Image.Image:
     raise InputError(
       f"{name}: refused as a possible decompression bomb ({error}); scale the picture down, or "
       f"raise PIL.Image.MAX_IMAGE_PIXELS (now {Image.MAX_IMAGE_PIXELS}) if you trust it"
+    ) from error
+  except UnidentifiedImageError as error:  # Its own message shows an object's address.
+    raise InputError(
+      f"{name}: not a picture of a form that Pillow knows; replace or remove the file"
     ) from error
   except Exception as error:  # Pillow's decoders raise a dozen types on bad bytes: all mean this.
     raise InputError(

@@ -58,7 +58,7 @@ def weights_file(
     target,
     check=Hash("sha256", digits),
     remedy=(
-      f"on a machine without a network, download {url} elsewhere and put it to {target}, or give a "
+      f"on a machine without a network, download {url} elsewhere and put it at {target}, or give a "
       f"file with --config.init.backbone=PATH, or train from scratch: {_FROM_SCRATCH}"
     ),
   )
