@@ -25,6 +25,7 @@ from jprotop.errors import InputError
 
 AXIS = "devices"
 _DEVICES_FLAG = "xla_force_host_platform_device_count"
+_THREADS = "PJRT_NPROC"  # XLA's threads on a CPU; default: one a core.
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # of glibc's malloc.h
 
 
@@ -33,20 +34,27 @@ def num_devices() -> int:
   return jax.local_device_count() * jax.process_count()
 
 
+def _cores() -> int:
+  return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+
+
 def use_cpu_cores(batch_size: int) -> None:
   """Makes devices of the CPU's cores, as a program's first act; accelerators are not affected.
 
   XLA runs small networks on little more than one core, so each device gets a share of the batch:
   as many devices as there are cores, of those that divide the batch and leave each eight images.
+  They get one thread more than they are, which loops need (see `loop_devices`).
   Freed memory is kept: giving a step's buffers back to the system and asking for them again costs
   a third of its time. Whoever sets XLA_FLAGS or JAX_NUM_CPU_DEVICES chooses the devices.
   """
   if "JAX_NUM_CPU_DEVICES" not in os.environ and _DEVICES_FLAG not in os.environ.get(
     "XLA_FLAGS", ""
   ):
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    possible = (n for n in range(1, cores + 1) if batch_size % n == 0 and batch_size // n >= 8)
-    jax.config.update("jax_num_cpu_devices", max(possible, default=1))
+    possible = (n for n in range(1, _cores() + 1) if batch_size % n == 0 and batch_size // n >= 8)
+    devices = max(possible, default=1)
+    jax.config.update("jax_num_cpu_devices", devices)
+    if devices == _cores() > 1:
+      os.environ.setdefault(_THREADS, str(devices + 1))
   with contextlib.suppress(OSError, AttributeError):  # Only glibc has it.
     mallopt = ctypes.CDLL(None).mallopt
     mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)
@@ -56,17 +64,20 @@ def use_cpu_cores(batch_size: int) -> None:
 def loop_devices() -> tuple[jax.Device, ...] | None:
   """This process's devices that run functions that loop, as attacks do; None: all.
 
-  On a CPU that is one: with several at a time, some images of a loop were seen to come out
-  differently from run to run.
+  On a CPU all need a spare thread. Where every thread of XLA's runs a program of its own, nobody
+  clears away the tasks that programs leave behind for others; after some dozens of steps a thread's
+  queue is full, and from then on a device's first image comes out wrong (seen in jax 0.10.2).
   """
-  return tuple(jax.local_devices()[:1]) if jax.default_backend() == "cpu" else None
+  threads = int(os.environ.get(_THREADS) or _cores())
+  safe = jax.default_backend() != "cpu" or threads > jax.local_device_count()
+  return None if safe else tuple(jax.local_devices()[:1])
 
 
 def device_bytes() -> int:
-  """Memory of one device, of the process that has least; a CPU's is the machine's."""
+  """Memory of one device, of the process that has least; those of a CPU share the machine's."""
   stats = jax.local_devices()[0].memory_stats() or {}
   machine = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-  found = np.float64(stats.get("bytes_limit", machine))
+  found = np.float64(stats.get("bytes_limit", machine // jax.local_device_count()))
   return int(multihost_utils.process_allgather(found).min())
 
 

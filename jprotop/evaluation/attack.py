@@ -14,8 +14,8 @@ from jprotop.data.dataset import Split
 from jprotop.evaluation.attack_cases import RULES, Rules
 from jprotop.models.protopnet import ProtoPNet
 
-# More rows at once are not faster: 10 keep a CPU's cores busy, and 64 (not measured) a GPU.
-_MOST_ROWS = {"cpu": 10}
+# More rows a device are not faster: 5 keep a CPU's core busy, and 64 (not measured) a GPU.
+_MOST_ROWS = {"cpu": 5}
 _MOST_ROWS_OF_ACCELERATOR = 64
 
 
@@ -41,7 +41,7 @@ def rows_that_fit(model: ProtoPNet, image_size: int) -> int:
   per_image = kept(2) - kept(1)  # Without the weights.
   most = _MOST_ROWS.get(jax.default_backend(), _MOST_ROWS_OF_ACCELERATOR)
   rows = max(1, min(parallel.device_bytes() // 2 // per_image, most))
-  return rows * (1 if parallel.loop_devices() else parallel.num_devices())
+  return rows * len(parallel.loop_devices() or range(parallel.num_devices()))
 
 
 @dataclasses.dataclass(frozen=True)
