@@ -9,10 +9,11 @@ experiments run them. `share` is the work of a stage, counted in forward passes 
 step 2, joint step 3), over what the machine's own matrix product does in the same time, measured in
 the same run. Where the `torch` extra is installed, a PyTorch twin of the network does the same the
 reference's way: two forward passes and one backward pass an attack step, one image at a time, a
-Python loop over prototypes in the push, no pictures written. `ratio` is ours to its. Its success
-rate is timed on one prototype of one image and scaled to five prototypes; both pushes are timed on
---push_images and scaled to 1,000. --profile adds the operations that a joint step and an attack of
-two steps spend their time in, summed over all threads. --out writes OUT.md and OUT.json.
+Python loop over prototypes in the push, no pictures written. It has a process of its own, in which
+memory is managed as PyTorch does by default. `ratio` is ours to its. Its success rate is timed on
+one prototype of one image and scaled to five prototypes. --profile adds the operations that a joint
+step and an attack of two steps spend their time in, summed over all threads. --out writes OUT.md
+and OUT.json.
 """
 
 import dataclasses
@@ -23,7 +24,6 @@ import os
 import pathlib
 import platform
 import resource
-import statistics
 import time
 from collections.abc import Callable
 
@@ -35,6 +35,7 @@ from PIL import Image
 
 from configs import base
 from experiments import benchmark_profile, cli
+from experiments.benchmark_timing import bandwidth_ceiling, matrix_product_ceiling, timed
 from jprotop import parallel, push, regions
 from jprotop.data import augment, decode, device_augment
 from jprotop.errors import InputError
@@ -58,7 +59,7 @@ def define_flags() -> None:
   flags.DEFINE_integer("batch_size", 16, "Images a batch, on all devices together.")
   flags.DEFINE_enum("dtype", "float32", ["float32", "bfloat16"], "Of the backbone's arithmetic.")
   flags.DEFINE_integer("num_classes", 200, "Ten prototypes each.")
-  flags.DEFINE_integer("push_images", 200, "Images that the pushes are timed on.", lower_bound=50)
+  flags.DEFINE_integer("push_images", 1000, "Images that the pushes are timed on.", lower_bound=1)
   flags.DEFINE_integer("repeats", 5, "Timed runs of each stage.", lower_bound=1)
   flags.DEFINE_list("stages", list(_STAGES), "Those to measure.")
   flags.DEFINE_boolean("profile", False, "Also say which operations two stages spend time in.")
@@ -82,43 +83,8 @@ class Timing:
   note: str = ""
 
 
-def seconds(function: Callable, *args) -> float:
-  """Median wall time of a call, after one that compiles."""
-  return _timed(function, *args)[0]
-
-
-def _timed(function: Callable, *args) -> tuple[float, float]:
-  """Median wall time of a call, and how much longer the first one took."""
-  times = []
-  for _ in range(flags.FLAGS.repeats + 1):
-    start = time.perf_counter()
-    jax.block_until_ready(function(*args))
-    times.append(time.perf_counter() - start)
-  median = statistics.median(times[1:])
-  return median, max(times[0] - median, 0.0)
-
-
-# --- ceilings
-
-
-def matrix_product_ceiling(size: int = 4096) -> float:
-  """FLOP a second of a plain matrix product of --dtype on all local devices."""
-  a = jnp.ones((parallel.num_devices(), size, size), flags.FLAGS.dtype)
-  product = parallel.map_devices(lambda x: x @ x, split=(True,), split_outputs=True)
-  return parallel.num_devices() * 2 * size**3 / seconds(product, a)
-
-
-def bandwidth_ceiling(size: int = 2**25) -> float:
-  """Bytes a second that adding one to a long row in place moves, on all local devices."""
-  row = jnp.ones((parallel.num_devices(), size), jnp.float32)
-  add = parallel.map_devices(lambda x: x + 1, split=(True,), split_outputs=True, donate=(0,))
-
-  def run():
-    nonlocal row
-    row = add(row)
-    return row
-
-  return parallel.num_devices() * 2 * 4 * size / seconds(run)
+def _timed(function: Callable[[], object]) -> tuple[float, float]:
+  return timed(function, flags.FLAGS.repeats)
 
 
 def forward_flops(model: ProtoPNet, variables: dict, size: int) -> float:
@@ -165,22 +131,21 @@ def time_device_augment(subject: Subject, _) -> Timing:
     jnp.uint32(0),
   )
   make = jax.jit(functools.partial(device_augment.copies_of, copies=40))
-  found, compiling = _timed(make, crops, jnp.arange(count) * 41 % (count * 40))
+  found, compiling = _timed(lambda: make(crops, jnp.arange(count) * 41 % (count * 40)))
   return Timing("image", found / count, compiling=compiling, note="one device")
 
 
 def time_forward(subject: Subject, reference) -> Timing:
   forward = parallel.map_devices(subject.model.apply, split=(False, True), split_outputs=True)
-  found, compiling = _timed(
-    forward, parallel.replicate(subject.variables), parallel.shard(subject.images)
-  )
-  torch_time = reference.forward() if reference else None
+  variables, images = parallel.replicate(subject.variables), parallel.shard(subject.images)
+  found, compiling = _timed(lambda: forward(variables, images))
+  torch_time = reference.seconds("forward") if reference else None
   return Timing("image", found / len(subject.images), 1, compiling, torch_time)
 
 
 def time_joint_step(subject: Subject, reference) -> Timing:
   found, compiling = _timed(_joint_step(subject))
-  torch_time = reference.joint_step() if reference else None
+  torch_time = reference.seconds("joint_step") if reference else None
   return Timing("image", found / len(subject.images), 3, compiling, torch_time)
 
 
@@ -229,8 +194,10 @@ def time_pgd_step(subject: Subject, reference) -> Timing:
   """One step on one image: an attack of eleven less one of one, by ten."""
   count = 10
   long, compiling = _timed(_attack(subject, count, 11))
-  torch_time = (reference.attack(6) - reference.attack(1)) / 5 if reference else None
-  found = (long - seconds(_attack(subject, count, 1))) / 10 / count
+  found = (long - _timed(_attack(subject, count, 1))[0]) / 10 / count
+  torch_time = None
+  if reference:
+    torch_time = (reference.seconds("attack", 6) - reference.seconds("attack", 1)) / 5
   return Timing("image", found, 2, compiling, torch_time)
 
 
@@ -242,15 +209,15 @@ def time_success_rate(subject: Subject, reference) -> Timing:
   start = time.perf_counter()
   run()
   found = (time.perf_counter() - start) / images
-  torch_time = reference.attack(_NUM_STEPS) * _TOP_K if reference else None
+  torch_time = reference.seconds("attack", _NUM_STEPS) * _TOP_K if reference else None
   note = f"{_TOP_K} prototypes, {_NUM_STEPS} steps"
   return Timing("image", found, 2 * _TOP_K * _NUM_STEPS, reference=torch_time, note=note)
 
 
 def time_push(subject: Subject, reference) -> Timing:
-  """Over --push_images, scaled to 1,000; and by how much memory grows with four times as many."""
+  """Over --push_images; and by how much memory grows from a quarter of them to all."""
   classes = subject.model.num_classes
-  total = max(flags.FLAGS.push_images, classes)  # Every class needs an image.
+  total = max(flags.FLAGS.push_images, 4 * classes)  # Every class needs an image.
   images = subject.random_images(50)
   size = parallel.round_up(base.get_config().training.push_batch_size)
 
@@ -264,18 +231,16 @@ def time_push(subject: Subject, reference) -> Timing:
       subject.model, subject.variables, batches, image_size=images.shape[1], batch_size=size
     )
 
-  run(total)
+  run(total // 4)
   peak = _peak_bytes()
   start = time.perf_counter()
   run(total)
   found = (time.perf_counter() - start) / total * 1000
-  run(4 * total)
   grown = (_peak_bytes() - peak) / 2**20
   torch_time = None
   if reference:
-    every = np.arange(total)
-    torch_time = reference.push(images[every % len(images)], every % classes) / total * 1000
-  note = f"from {total} images; {4 * total} images take {grown:.0f} MiB more"
+    torch_time = reference.seconds("push", np.arange(total) % classes) / total * 1000
+  note = f"of {total}, which take {grown:.0f} MiB more than {total // 4}"
   return Timing("1,000 images", found, 1000, reference=torch_time, note=note)
 
 
@@ -324,8 +289,8 @@ def _reference(subject: Subject):
     return None
   from experiments import benchmark_torch  # PyTorch is an extra.
 
-  return benchmark_torch.Reference(
-    given.backbone, given.num_classes, 10, subject.images, subject.labels, seconds
+  return benchmark_torch.Apart(
+    given.backbone, given.num_classes, 10, len(subject.images), given.repeats
   )
 
 
@@ -365,7 +330,8 @@ def main() -> None:
   reference = _reference(subject)
   measure = {name: globals()[f"time_{name}"] for name in given.stages}
   print("measuring the ceilings ...", flush=True)
-  ceiling, bandwidth = matrix_product_ceiling(), bandwidth_ceiling()
+  ceiling = matrix_product_ceiling(given.dtype, given.repeats)
+  bandwidth = bandwidth_ceiling(given.repeats)
   work = forward_flops(subject.model, subject.variables, given.image_size)
   rows = []
   for name, time_stage in measure.items():

@@ -1,16 +1,20 @@
 """The same network in PyTorch, used the reference's way, for `experiments.benchmark`.
 
-One image at a time is attacked, with two forward passes and one backward pass a step; the push
-loops over prototypes in Python. No pictures are written. Nothing else of jprotop uses this.
+All images are of 224 pixels. One image at a time is attacked, with two forward passes and one
+backward pass a step; the push loops over prototypes in Python. No pictures are written. Nothing
+else of jprotop uses this.
 """
 
+import multiprocessing
 import time
 from collections.abc import Callable
+from concurrent import futures
 
 import numpy as np
 import torch
 from torch.nn import functional
 
+from experiments.benchmark_timing import timed
 from experiments.torch_twin import PPNet
 
 _PUSH_BATCH = 75
@@ -20,8 +24,8 @@ class Reference:
   """The twin network, and seconds of each stage of `experiments.benchmark` on it.
 
   Args:
-    seconds: times a call; see `experiments.benchmark.seconds`.
-    images: float32 [N, S, S, 3] in [0, 1]; labels: int [N].
+    batch_size: images at 224 pixels that the forward pass and the joint step take.
+    repeats: timed runs of each of the two; their median counts.
   """
 
   def __init__(
@@ -29,20 +33,20 @@ class Reference:
     backbone: str,
     num_classes: int,
     prototypes_per_class: int,
-    images: np.ndarray,
-    labels: np.ndarray,
-    seconds: Callable,
+    batch_size: int,
+    repeats: int,
   ):
     torch.manual_seed(0)
     self.network = PPNet(backbone, num_classes, prototypes_per_class)
-    self.images = torch.from_numpy(images.transpose(0, 3, 1, 2).copy())
-    self.labels, self.seconds = torch.from_numpy(labels.astype(np.int64)), seconds
+    self.images, self.labels = torch.rand(batch_size, 3, 224, 224), torch.arange(batch_size)
+    self.labels %= num_classes
+    self.repeats = repeats
 
   def forward(self) -> float:
     """Seconds an image."""
     self.network.eval()
     with torch.no_grad():
-      return self.seconds(lambda: self.network(self.images)) / len(self.images)
+      return self._median(lambda: self.network(self.images)) / len(self.images)
 
   def joint_step(self) -> float:
     """Seconds an image of a step of the joint phase: train-mode batch norm, Adam."""
@@ -67,7 +71,7 @@ class Reference:
       loss.backward()
       optimizer.step()
 
-    return self.seconds(step) / len(self.images)
+    return self._median(step) / len(self.images)
 
   def attack(self, num_steps: int) -> float:
     """Seconds of an attack on one image and one prototype."""
@@ -92,19 +96,24 @@ class Reference:
     run()
     return time.perf_counter() - start
 
-  def push(self, images: np.ndarray, labels: np.ndarray) -> float:
-    """Seconds of a push over images [N, S, S, 3]."""
+  def _median(self, call: Callable[[], object]) -> float:
+    return timed(call, self.repeats)[0]
+
+  def push(self, labels: np.ndarray) -> float:
+    """Seconds of a push over images of these labels, int [N]; there are 50 different ones."""
+    images = np.random.default_rng(1).random((50, 224, 224, 3), np.float32)
     network, start = self.network.eval(), time.perf_counter()
     count, depth = network.num_prototypes, network.prototype_shape[1]
     classes = network.prototype_class_identity.argmax(dim=1).numpy()
     nearest, patches = np.full(count, np.inf), np.zeros((count, depth))
     boxes = np.zeros((count, 4), int)
-    for first in range(0, len(images), _PUSH_BATCH):
-      batch = torch.from_numpy(images[first : first + _PUSH_BATCH].transpose(0, 3, 1, 2).copy())
+    for first in range(0, len(labels), _PUSH_BATCH):
+      rows = np.arange(len(labels))[first : first + _PUSH_BATCH]
+      batch = torch.from_numpy(images[rows % 50].transpose(0, 3, 1, 2).copy())
       with torch.no_grad():
         latent = network.latent(batch)
         sq_dist, latent = network.sq_dist(latent).numpy(), latent.numpy()
-      label = labels[first : first + _PUSH_BATCH]
+      label = labels[rows]
       for j in range(count):
         own = np.flatnonzero(label == classes[j])
         if not own.size:
@@ -114,8 +123,32 @@ class Reference:
           nearest[j] = distances.min()
           i, row, column = np.unravel_index(distances.argmin(), distances.shape)
           patches[j] = latent[own[i], :, row, column]
-          boxes[j] = _box(torch.from_numpy(distances[i]), images.shape[1])
+          boxes[j] = _box(torch.from_numpy(distances[i]), 224)
     return time.perf_counter() - start
+
+
+class Apart:
+  """A `Reference` in a process of its own: what ours sets for its memory does not concern it."""
+
+  def __init__(self, *arguments):
+    spawn = multiprocessing.get_context("spawn")
+    self._process = futures.ProcessPoolExecutor(1, spawn, _begin, arguments)
+
+  def seconds(self, stage: str, *arguments) -> float:
+    """What the method of that name returns."""
+    return self._process.submit(_measure, stage, arguments).result()
+
+
+_reference: Reference | None = None  # Of that process.
+
+
+def _begin(*arguments) -> None:
+  global _reference
+  _reference = Reference(*arguments)
+
+
+def _measure(stage: str, arguments: tuple) -> float:
+  return getattr(_reference, stage)(*arguments)
 
 
 def _box(distances: torch.Tensor, size: int) -> tuple[int, int, int, int]:

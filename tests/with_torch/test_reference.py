@@ -1,25 +1,25 @@
 """The reference's way, which the benchmark compares with, does what it says."""
 
-import time
-
 import numpy as np
+from commands import command
 
 from experiments.benchmark_torch import Reference
 
 
-def seconds(function):
-  start = time.perf_counter()
-  function()
-  return time.perf_counter() - start
-
-
 def test_every_stage_runs():
-  images = np.random.default_rng(0).random((4, 224, 224, 3), np.float32)
-  labels = np.array([0, 1, 0, 1])
-  reference = Reference("resnet18", 2, 2, images, labels, seconds)
+  reference = Reference("resnet18", 2, 2, batch_size=4, repeats=1)
   before = reference.network.prototype_vectors.detach().clone()
-  found = [reference.forward(), reference.attack(1), reference.push(images, labels)]
+  found = [reference.forward(), reference.attack(1), reference.push(np.array([0, 1, 0, 1]))]
   assert (reference.network.prototype_vectors == before).all()
   found.append(reference.joint_step())
   assert (reference.network.prototype_vectors != before).any()
   assert all(value > 0 for value in found)
+
+
+def test_the_benchmark_compares_with_it(tmp_path):
+  given = ("--num_classes=3", "--batch_size=2", "--stages=forward", "--repeats=1")
+  done = command("benchmark", *given, cache=tmp_path)
+  assert done.returncode == 0, done.stderr[-2000:]
+  (row,) = [line for line in done.stdout.splitlines() if line.startswith("| forward")]
+  _, _, ours, _, theirs, ratio, *_ = [cell.strip() for cell in row.strip("|").split("|")]
+  assert abs(float(ours) / float(theirs) - float(ratio)) < 0.02 * float(ratio) + 0.01
