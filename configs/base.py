@@ -48,7 +48,7 @@ def get_config(variant: str = "standard") -> ConfigDict:
 
   training = config.training = ConfigDict()
   training.batch_size = 80
-  training.push_batch_size = 75
+  training.push_batch_size = 50
   training.evaluation_batch_size = 100
   training.weight_decay = 1e-3
   training.keep_checkpoints = 2

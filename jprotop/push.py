@@ -157,7 +157,9 @@ def search(
   )
   step, (variables, found) = _search_step(model), parallel.replicate((variables, found))
   for batch in batches:
-    found = step(variables, parallel.shard(parallel.pad(batch, batch_size)), found)
+    before = found
+    found = step(variables, parallel.shard(parallel.pad(batch, batch_size)), before)
+    jax.block_until_ready(before)  # So that batches do not queue up where the host is faster.
   return jax.device_get(found)
 
 

@@ -18,6 +18,7 @@ def test_stages_are_timed_and_written(tmp_path):
   assert rows["forward"]["share"] > 0 and rows["forward"]["reference ms"] is None  # not at 224 px
   for operations in found["profiles"].values():
     assert abs(sum(row["share"] for row in operations) - 1) < 0.01
+  assert "costs 24 forward passes a copy; the reference's way, 43." in found["measured"]
   text = (tmp_path / "speed.md").read_text()
   assert "| forward | image |" in text and "GFLOP/s" in text and text in done.stdout + "\n"
 
