@@ -306,7 +306,7 @@ def _subject() -> Subject:
 
 
 def recipe_passes() -> tuple[int, int]:
-  """What the standard recipe costs an augmented copy, in forward passes; and the reference's way."""
+  """Forward passes that the standard recipe takes of a copy, and those of the reference's way."""
   config = base.get_config().to_dict()
   ours = theirs = 0
   for phase in phases.make_phases(config["training"], "paper"):

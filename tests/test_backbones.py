@@ -332,7 +332,7 @@ def test_a_machine_without_network_is_told_what_to_do(server, tmp_path):
     runs.backbone_file(config)
   message = str(caught.value)
   assert f"cannot download {server.url('resnet34-333f7ec4.pth')}" in message
-  assert f"put it to {tmp_path / 'weights' / 'resnet34-333f7ec4.pth'}" in message
+  assert f"put it at {tmp_path / 'weights' / 'resnet34-333f7ec4.pth'}" in message
   assert "--config.init.backbone=PATH" in message
   assert "--config.training.pretrain.epochs=N" in message
 

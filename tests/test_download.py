@@ -308,7 +308,7 @@ def test_a_machine_without_network_is_told_where_weights_go(known_file, server, 
     torchvision.weights_file("resnet18", tmp_path, base_url=server.url(""))
   message = str(caught.value)
   assert f"download {server.url(known_file)} elsewhere" in message
-  assert f"put it to {tmp_path / 'weights' / known_file}" in message
+  assert f"put it at {tmp_path / 'weights' / known_file}" in message
   assert "--config.init.backbone=PATH" in message
   assert "--config.init.backbone= " in message
   assert "--config.training.pretrain.epochs=N" in message

@@ -275,7 +275,7 @@ def test_noise_that_survives_jpeg_is_still_there_in_pillows_files(tiny, cases):
 
   def in_files(**changes):
     """Eq. (2) in the files of the attacked pictures; and what the record says of them."""
-    limits = Budget(num_steps=20, **changes)
+    limits = Budget(num_steps=8, **changes)
     record = hos.attack(model, variables, smooth, limits, rules, seed=0, batch_size=5)
     assert np.abs(record["attacked"] - record["images"])[record["mask"]].max() < 8 / 255 + 1e-6
     files = saved_by_pillow(record["attacked"], quality)

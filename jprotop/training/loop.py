@@ -8,6 +8,7 @@ import logging
 import pathlib
 from collections.abc import Sequence
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -345,11 +346,10 @@ class Trainer:
     """Parameters and batch statistics, drawn from the seed or, the backbone's, from a file."""
     key = jax.random.key(self.config["seed"])
     size = self.config["data"]["image_size"]
-    image = jnp.zeros((1, size, size, 3))
-    variables = jax.jit(self.model.init)(jax.random.fold_in(key, 0), image)
+    variables = _initialiser(self.model, size)(jax.random.fold_in(key, 0))
     params, batch_stats = variables["params"], variables.get("batch_stats", {})
     if self.plan[0].name == "pretrain":
-      head = jax.jit(self.classifier.init)(jax.random.fold_in(key, 1), image)
+      head = _initialiser(self.classifier, size)(jax.random.fold_in(key, 1))
       params = {**params, "classifier": head["params"]["classifier"]}
     if start is not None:
       params = {**params, "features": start["params"]["features"]}
@@ -402,3 +402,9 @@ class Trainer:
       rows = history.read_text().splitlines(keepends=True)[: self.position.history_rows]
       with atomic_path(history) as temporary:
         temporary.write_text("".join(rows))
+
+
+@functools.lru_cache(maxsize=8)
+def _initialiser(model: nn.Module, size: int):
+  """From a random key to a network's variables, compiled once for all networks of a study."""
+  return jax.jit(lambda key: model.init(key, jnp.zeros((1, size, size, 3))))
