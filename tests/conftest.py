@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import gc
 import os
 
 os.environ["JAX_PLATFORMS"] = "cpu"
@@ -22,6 +23,8 @@ from jprotop.models import protopnet  # noqa: E402
 from jprotop.training import steps  # noqa: E402
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
+# Programs that stay in JAX's caches are many objects, which need not be looked through so often.
+gc.set_threshold(100_000, 50, 50)
 
 TINY = {
   "backbone": "resnet_small",
