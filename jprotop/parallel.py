@@ -64,9 +64,9 @@ def use_cpu_cores(batch_size: int) -> None:
 def loop_devices() -> tuple[jax.Device, ...] | None:
   """This process's devices that run functions that loop, as attacks do; None: all.
 
-  On a CPU all need a spare thread. Where every thread of XLA's runs a program of its own, nobody
-  clears away the tasks that programs leave behind for others; after some dozens of steps a thread's
-  queue is full, and from then on a device's first image comes out wrong (seen in jax 0.10.2).
+  On a CPU all need a spare thread. Where every thread of XLA's runs a program of its own, a loop
+  goes wrong after some dozens of steps, for a device's first image (seen in jax 0.10.2; probably
+  tasks that nobody takes fill a thread's queue).
   """
   threads = int(os.environ.get(_THREADS) or _cores())
   safe = jax.default_backend() != "cpu" or threads > jax.local_device_count()
