@@ -15,8 +15,7 @@ from jprotop.evaluation.attack_cases import RULES, Rules
 from jprotop.models.protopnet import ProtoPNet
 
 # More rows a device are not faster: 5 keep a CPU's core busy, and 64 (not measured) a GPU.
-_MOST_ROWS = {"cpu": 5}
-_MOST_ROWS_OF_ACCELERATOR = 64
+_MOST_ROWS_OF_CPU, _MOST_ROWS = 5, 64
 
 
 @functools.lru_cache
@@ -39,7 +38,7 @@ def rows_that_fit(model: ProtoPNet, image_size: int) -> int:
     return sum(leaf.size * leaf.dtype.itemsize for leaf in leaves)
 
   per_image = kept(2) - kept(1)  # Without the weights.
-  most = _MOST_ROWS.get(jax.default_backend(), _MOST_ROWS_OF_ACCELERATOR)
+  most = _MOST_ROWS_OF_CPU if jax.default_backend() == "cpu" else _MOST_ROWS
   rows = max(1, min(parallel.device_bytes() // 2 // per_image, most))
   return rows * len(parallel.loop_devices() or range(parallel.num_devices()))
 
