@@ -16,6 +16,7 @@ from jprotop.errors import InputError
 
 PROTOTYPE_CLASS = np.array([0, 0, 1, 2])
 GRID, DEPTH = (2, 3), 2
+nearest_patches, merge = jax.jit(push.nearest_patches), jax.jit(push.merge)
 
 
 def drawn(count, seed):
@@ -33,7 +34,7 @@ def searched(latent, prototypes, label, mask, first=0):
   sq_dist = ((latent[..., None, :] - prototypes) ** 2).sum(-1)
   image = np.arange(first, first + len(latent))
   arrays = (latent, sq_dist, -sq_dist, PROTOTYPE_CLASS, label, image, mask)
-  return push.nearest_patches(*(jnp.asarray(a) for a in arrays))
+  return nearest_patches(*(jnp.asarray(a) for a in arrays))
 
 
 def slow_search(latent, prototypes, label, mask):
@@ -70,7 +71,7 @@ def test_any_split_into_batches_finds_what_the_loop_finds(seed):
     for first, size in zip(np.cumsum((0, *sizes[:-1])), sizes):
       part = slice(first, first + size)
       batch = searched(latent[part], prototypes, label[part], mask[part], first)
-      found = push.merge(found, batch)
+      found = merge(found, batch)
     assert places(found) == wanted
     for p, (distance, image, row, column) in enumerate(wanted):
       if np.isfinite(distance):
@@ -88,12 +89,12 @@ def test_merge_does_not_mind_order_or_grouping(seed):
   )
   # What was found in no image holds an arbitrary place; the empty start settles it.
   nothing = push.nothing_found(4, GRID, DEPTH)
-  a, b, c = (push.merge(nothing, x) for x in (a, b, c))
-  whole = push.merge(push.merge(a, b), c)
-  assert_same(push.merge(a, push.merge(b, c)), whole)
-  assert_same(push.merge(c, push.merge(b, a)), whole)
-  assert_same(push.merge(whole, whole), whole)
-  assert_same(push.merge(whole, nothing), whole)
+  a, b, c = (merge(nothing, x) for x in (a, b, c))
+  whole = merge(merge(a, b), c)
+  assert_same(merge(a, merge(b, c)), whole)
+  assert_same(merge(c, merge(b, a)), whole)
+  assert_same(merge(whole, whole), whole)
+  assert_same(merge(whole, nothing), whole)
 
 
 # --- through the network, on two devices
