@@ -43,7 +43,6 @@ def use_cpu_cores(batch_size: int) -> None:
 
   XLA runs small networks on little more than one core, so each device gets a share of the batch:
   as many devices as there are cores, of those that divide the batch and leave each eight images.
-  They get one thread more than they are, which loops need (see `loop_devices`).
   Freed memory is kept: giving a step's buffers back to the system and asking for them again costs
   a third of its time. Whoever sets XLA_FLAGS or JAX_NUM_CPU_DEVICES chooses the devices.
   """
@@ -51,10 +50,7 @@ def use_cpu_cores(batch_size: int) -> None:
     "XLA_FLAGS", ""
   ):
     possible = (n for n in range(1, _cores() + 1) if batch_size % n == 0 and batch_size // n >= 8)
-    devices = max(possible, default=1)
-    jax.config.update("jax_num_cpu_devices", devices)
-    if devices == _cores() > 1:
-      os.environ.setdefault(_THREADS, str(devices + 1))
+    jax.config.update("jax_num_cpu_devices", max(possible, default=1))
   with contextlib.suppress(OSError, AttributeError):  # Only glibc has it.
     mallopt = ctypes.CDLL(None).mallopt
     mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)
@@ -66,7 +62,8 @@ def loop_devices() -> tuple[jax.Device, ...] | None:
 
   On a CPU all need a spare thread. Where every thread of XLA's runs a program of its own, a loop
   goes wrong after some dozens of steps, for a device's first image (seen in jax 0.10.2; probably
-  tasks that nobody takes fill a thread's queue).
+  tasks that nobody takes fill a thread's queue). PJRT_NPROC gives more threads; not by default, for
+  a training on two devices and three threads was once seen to wait for ever.
   """
   threads = int(os.environ.get(_THREADS) or _cores())
   safe = jax.default_backend() != "cpu" or threads > jax.local_device_count()

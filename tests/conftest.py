@@ -9,7 +9,6 @@ os.environ["JAX_PLATFORMS"] = "cpu"
 _DEVICES = "--xla_force_host_platform_device_count=2"
 # What tests run is tiny: compiling it well takes longer than running it.
 _FAST = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
-os.environ["PJRT_NPROC"] = "3"  # With a thread to spare, so that attacks run on both.
 os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {_DEVICES} {_FAST}".strip()
 
 import jax  # noqa: E402

@@ -29,7 +29,6 @@ def begin(run, out, devices, *launch):
     env={
       **os.environ,
       "XLA_FLAGS": flags,
-      "PJRT_NPROC": str(devices + 1),  # So that attacks run on all of them.
       "PYTHONPATH": str(ROOT),
     },
     stdout=subprocess.PIPE,
