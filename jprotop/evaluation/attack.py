@@ -14,8 +14,8 @@ from jprotop.data.dataset import Split
 from jprotop.evaluation.attack_cases import RULES, Rules
 from jprotop.models.protopnet import ProtoPNet
 
-# More rows a device are not faster: 5 keep a CPU's core busy, and 64 (not measured) a GPU.
-_MOST_ROWS_OF_CPU, _MOST_ROWS = 5, 64
+# More rows a device are not faster: 10 keep a CPU busy, and 64 (not measured) a GPU.
+_MOST_ROWS_OF_CPU, _MOST_ROWS = 10, 64
 
 
 @functools.lru_cache
