@@ -7,13 +7,13 @@ from commands import command
 
 def test_stages_are_timed_and_written(tmp_path):
   given = ("--backbone=resnet_small", "--image_size=32", "--num_classes=3", "--batch_size=4")
-  what = ("--stages=forward,push,last_layer", "--repeats=1")
+  what = ("--stages=device_augment,forward,joint_step,push,last_layer", "--repeats=1")
   sizes = ("--push_images=50", "--profile", f"--out={tmp_path / 'speed'}")
   done = command("benchmark", *given, *what, *sizes, cache=tmp_path)
   assert done.returncode == 0, done.stderr[-2000:]
   found = json.loads((tmp_path / "speed.json").read_text())
   rows = {row["stage"]: row for row in found["rows"]}
-  assert list(rows) == ["forward", "push", "last layer"]
+  assert list(rows) == ["device augment", "forward", "joint step", "push", "last layer"]
   assert all(row["ms"] > 0 for row in rows.values())
   assert rows["forward"]["share"] > 0 and rows["forward"]["reference ms"] is None  # not at 224 px
   for operations in found["profiles"].values():

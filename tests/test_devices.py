@@ -26,11 +26,7 @@ def begin(run, out, devices, *launch):
   return subprocess.Popen(
     [sys.executable, ROOT / "tests/devices_program.py", run, out, *map(str, launch)],
     cwd=ROOT,
-    env={
-      **os.environ,
-      "XLA_FLAGS": flags,
-      "PYTHONPATH": str(ROOT),
-    },
+    env={**os.environ, "XLA_FLAGS": flags, "PYTHONPATH": str(ROOT)},
     stdout=subprocess.PIPE,
     stderr=subprocess.STDOUT,
     text=True,

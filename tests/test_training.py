@@ -377,8 +377,9 @@ def test_a_checkpoint_of_another_network_lists_what_does_not_fit(copy):
 # --- The other networks of the paper.
 
 
-def test_a_shared_pretraining_changes_nothing_but_the_time(run, cache, tmp_path, caplog):
-  config = {**make_config(cache), "variant": "jpeg_augmented"}
+@pytest.mark.parametrize("variant", ["jpeg_augmented", "adversarial"])
+def test_a_shared_pretraining_changes_nothing_but_the_time(run, cache, tmp_path, variant, caplog):
+  config = {**make_config(cache), "variant": variant}
   alone, sharing = tmp_path / "alone", tmp_path / "sharing"
   loop.train(config, alone)
   with caplog.at_level(logging.INFO, "jprotop"):
