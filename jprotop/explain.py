@@ -41,7 +41,8 @@ def local_analysis(
   check_num_prototypes(num_prototypes, len(model.prototype_class))
   size = parallel.round_up(min(batch_size, len(images)))
   chunks = parallel.chunks({"image": images}, size)
-  record = parallel.gather_examples(_say_batch, (model,), variables, chunks, size)
+  say_batch = parallel.per_example(_say_batch, model)
+  record = parallel.gather_examples(say_batch, variables, chunks, size)
   record["top_prototypes"] = metrics.highest(record["activations"], num_prototypes)
   rows = [
     boxes_of(maps[..., top], images.shape[1])
@@ -109,10 +110,8 @@ def nearest_cells(
   """
   size, total = parallel.round_up(batch_size), len(split) if indices is None else len(indices)
   shared, images = (variables, np.asarray(prototypes)), batches.in_order(split, size, indices)
-  title = f"distances, {split.name}"
-  return parallel.gather_examples(
-    _nearest_batch, (model,), shared, images, size, total=total, title=title
-  )
+  nearest_batch, title = parallel.per_example(_nearest_batch, model), f"distances, {split.name}"
+  return parallel.gather_examples(nearest_batch, shared, images, size, total=total, title=title)
 
 
 def nearest_images(sq_dist: np.ndarray, k: int) -> np.ndarray:
@@ -162,10 +161,10 @@ def _boxes(model, variables, split: Split, prototypes, image: np.ndarray, batch_
   chosen, size = np.unique(image), parallel.round_up(batch_size)
   boxes = np.zeros((*image.shape, 4), np.int32)
   shown = batches.in_order(split, size, chosen)
-  left = iter(chosen)
+  maps_batch, left = parallel.per_example(_maps_batch, model), iter(chosen)
   title = f"boxes, {split.name}"
   with tqdm(total=len(chosen), desc=title, unit="image", dynamic_ncols=True) as bar:
-    for maps in parallel.map_examples(_maps_batch, (model,), (variables, prototypes), shown, size):
+    for maps in parallel.map_examples(maps_batch, (variables, prototypes), shown, size):
       for found, index in zip(maps, left):
         prototype, place = np.nonzero(image == index)
         boxes[prototype, place] = boxes_of(found[..., prototype], split.image_size)

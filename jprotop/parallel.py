@@ -25,7 +25,7 @@ from jprotop.errors import InputError
 
 AXIS = "devices"
 _DEVICES_FLAG = "xla_force_host_platform_device_count"
-_THREADS = "PJRT_NPROC"  # XLA's threads on a CPU; default: one a core.
+_STEPS_OF_CPU = 4  # Of a loop, in one program; 25 are too many for ResNet-18.
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # of glibc's malloc.h
 
 
@@ -57,17 +57,15 @@ def use_cpu_cores(batch_size: int) -> None:
     mallopt(_M_MMAP_MAX, 0)
 
 
-def loop_devices() -> tuple[jax.Device, ...] | None:
-  """This process's devices that run functions that loop, as attacks do; None: all.
+def loop_slices(num_steps: int) -> list[int]:
+  """How many steps of a loop each program takes, one after another; together `num_steps`.
 
-  On a CPU all need a spare thread. Where every thread of XLA's runs a program of its own, a loop
-  goes wrong after some dozens of steps, for a device's first image (seen in jax 0.10.2; probably
-  tasks that nobody takes fill a thread's queue). PJRT_NPROC gives more threads; not by default, for
-  a training on two devices and three threads was once seen to wait for ever.
+  On a CPU they are few. Where each of XLA's threads runs a program, tasks that nobody takes seem to
+  pile up until it ends, and after some dozens of steps a device's first image comes out wrong (seen
+  in jax 0.10.2). Elsewhere one program takes them all.
   """
-  threads = int(os.environ.get(_THREADS) or _cores())
-  safe = jax.default_backend() != "cpu" or threads > jax.local_device_count()
-  return None if safe else tuple(jax.local_devices()[:1])
+  most = _STEPS_OF_CPU if jax.default_backend() == "cpu" else max(num_steps, 1)
+  return [min(most, num_steps - done) for done in range(0, num_steps, most)]
 
 
 def device_bytes() -> int:
@@ -93,7 +91,6 @@ def map_devices(
   split: Sequence[bool],
   split_outputs: Any,
   donate: tuple[int, ...] = (),
-  devices: Sequence[jax.Device] | None = None,
 ) -> Callable:
   """`function` run on all devices of all processes at once, compiled once per shape.
 
@@ -104,7 +101,6 @@ def map_devices(
     split_outputs: the same for the outputs: a bool, or a tuple of them. Outputs that are not
       split must be equal on all devices.
     donate: arguments whose memory the outputs may take over.
-    devices: on these alone.
   """
   axis_of = lambda is_split: 0 if is_split else None  # noqa: E731
   return jax.pmap(
@@ -113,13 +109,12 @@ def map_devices(
     in_axes=tuple(axis_of(s) for s in split),
     out_axes=jax.tree.map(axis_of, split_outputs),
     donate_argnums=donate,
-    **({"devices": devices} if devices else {}),
   )
 
 
-def replicate(tree: Any, devices: Sequence[jax.Device] | None = None) -> Any:
+def replicate(tree: Any) -> Any:
   """Arrays as mapped functions return what is not split; spares the second call a compilation."""
-  mesh = jax.sharding.Mesh(np.array(devices or jax.local_devices()), (AXIS,))
+  mesh = jax.sharding.Mesh(np.array(jax.local_devices()), (AXIS,))
   return jax.device_put(tree, jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec()))
 
 
@@ -136,9 +131,9 @@ def pad(batch: dict[str, np.ndarray], size: int) -> dict[str, np.ndarray]:
   }
 
 
-def shard(batch: Any, devices: Sequence[jax.Device] | None = None) -> Any:
+def shard(batch: Any) -> Any:
   """This process's rows of arrays [N, ...], in order, as [its devices, share, ...]."""
-  shape = (jax.process_count(), len(devices) if devices else jax.local_device_count(), -1)
+  shape = (jax.process_count(), jax.local_device_count(), -1)
   return jax.tree.map(lambda x: x.reshape(*shape, *x.shape[1:])[jax.process_index()], batch)
 
 
@@ -149,58 +144,54 @@ def unshard(outputs: Any) -> Any:
 
 
 @functools.lru_cache(maxsize=64)
-def _per_example(
-  function: Callable, static: tuple, devices: tuple[jax.Device, ...] | None
-) -> Callable:
-  """Cached, so that a second call with the same model compiles nothing."""
-  return map_devices(
-    lambda shared, batch: function(*static, shared, batch),
-    split=(False, True),
-    split_outputs=True,
-    devices=devices,
-  )
+def per_example(function: Callable, *static: Any) -> Callable:
+  """`function(*static, shared, batch)` on all devices, each of which has its rows of the batch.
 
-
-def map_examples(
-  function: Callable,
-  static: tuple,
-  shared: Any,
-  batches: Iterator[dict[str, np.ndarray]],
-  size: int,
-  *,
-  iterates: bool = False,
-) -> Iterator[dict[str, np.ndarray]]:
-  """Runs `function(*static, shared, batch)` over batches of examples, on all devices.
+  Cached, so that a second call with the same model compiles nothing.
 
   Args:
     function: a module-level function from arrays with a leading axis N to a tree of such arrays.
     static: hashable arguments, such as the model.
+  """
+  return map_devices(
+    lambda shared, batch: function(*static, shared, batch),
+    split=(False, True),
+    split_outputs=True,
+  )
+
+
+def map_examples(
+  function: Callable[[Any, dict], Any],
+  shared: Any,
+  batches: Iterator[dict[str, np.ndarray]],
+  size: int,
+) -> Iterator[dict[str, np.ndarray]]:
+  """Runs a function over batches of examples, on all devices.
+
+  Args:
+    function: (shared, batch) to outputs: one of `per_example`, or one that calls several.
     shared: a tree of arrays that every example needs, such as the variables.
     batches: dictionaries of host arrays [n, ...] with n <= size.
     size: rows that every batch is padded to: a multiple of the devices.
-    iterates: the function loops, as attacks do; see `loop_devices`.
 
   Yields:
     The function's outputs for each batch, as host arrays [n, ...] without the padding.
   """
-  devices = loop_devices() if iterates else None
-  mapped, shared = _per_example(function, static, devices), replicate(shared, devices)
+  shared = replicate(shared)
   for batch in batches:
     count = len(next(iter(batch.values())))
-    outputs = unshard(mapped(shared, shard(pad(batch, size), devices)))
+    outputs = unshard(function(shared, shard(pad(batch, size))))
     yield jax.tree.map(lambda x, n=count: x[:n], outputs)
 
 
 def gather_examples(
-  function: Callable,
-  static: tuple,
+  function: Callable[[Any, dict], Any],
   shared: Any,
   batches: Iterator[dict[str, np.ndarray]],
   size: int,
   *,
   total: int = 0,
   title: str | None = None,
-  iterates: bool = False,
 ) -> Any:
   """The outputs of `map_examples` for all batches together: a tree of host arrays [N, ...].
 
@@ -211,7 +202,7 @@ def gather_examples(
   with tqdm(
     total=total, desc=title, unit="image", dynamic_ncols=True, disable=title is None
   ) as bar:
-    for part in map_examples(function, static, shared, batches, size, iterates=iterates):
+    for part in map_examples(function, shared, batches, size):
       parts.append(part)
       bar.update(len(jax.tree.leaves(part)[0]))
   return jax.tree.map(lambda *arrays: np.concatenate(arrays), *parts)

@@ -65,7 +65,7 @@ def drawn_variables(model, image_size, seed=0):
 @contextlib.contextmanager
 def one_device():
   """Inside, the library believes that this machine has a single device."""
-  caches = (push._search_step, parallel._per_example, steps.phase_step)
+  caches = (push._search_step, parallel.per_example, steps.phase_step)
   first = jax.devices()[:1]
   with pytest.MonkeyPatch.context() as patch:
     patch.setattr(jax, "pmap", functools.partial(jax.pmap, devices=first))

@@ -30,11 +30,6 @@ def rows(model, memory, size):
   return attack.rows_that_fit(model, SIZE)
 
 
-def num_used():
-  """Devices that attacks run on."""
-  return len(parallel.loop_devices() or jax.devices())
-
-
 def compiled_bytes(model, variables, count):
   """What XLA sets aside for one gradient of `count` images, as an attack takes it."""
 
@@ -49,7 +44,7 @@ def test_more_memory_holds_more_images_up_to_what_is_faster(tiny, memory):
   model, _ = tiny
   mebibyte = 2**20
   found = [rows(model, memory, size * mebibyte) for size in (0.001, 4, 6, 10**5, 10**6)]
-  assert found[0] == num_used()  # an attack of one image a device is always tried
+  assert found[0] == len(jax.devices())  # an attack of one image a device is always tried
   assert found == sorted(found) and len(set(found)) > 3
   assert found[-1] == found[-2]
 
@@ -57,7 +52,7 @@ def test_more_memory_holds_more_images_up_to_what_is_faster(tiny, memory):
 def test_what_fits_needs_no_more_than_half_the_memory(tiny, memory):
   model, variables = tiny
   device = 8 * 2**20
-  fitting = rows(model, memory, device) // num_used()
+  fitting = rows(model, memory, device) // len(jax.devices())
   needed = compiled_bytes(model, variables, fitting)
   assert fitting >= 2 and device / 16 < needed <= device / 2
 

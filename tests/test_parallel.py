@@ -90,8 +90,8 @@ def test_a_map_over_examples_does_not_depend_on_batches(cuts, size, power):
   whole = batch_of(sum(cuts))
   ends = np.cumsum(cuts)[:-1]
   pieces = [dict(zip(whole, rows)) for rows in zip(*(np.split(v, ends) for v in whole.values()))]
-  shared = {"factor": np.float32(3)}
-  found = list(parallel.map_examples(scaled, (power,), shared, iter(pieces), size))
+  shared, mapped = {"factor": np.float32(3)}, parallel.per_example(scaled, power)
+  found = list(parallel.map_examples(mapped, shared, iter(pieces), size))
   assert [len(piece["sum"]) for piece in found] == cuts
   np.testing.assert_array_equal(np.concatenate([p["label"] for p in found]), whole["label"])
   expected = 3 * (whole["image"].astype(np.float64) ** power).sum(axis=1)
@@ -106,7 +106,8 @@ def test_a_second_map_of_the_same_function_traces_nothing():
     return batch["label"] + shared
 
   for _ in range(3):
-    (found,) = parallel.map_examples(counted, (), np.int32(1), iter([batch_of(3)]), 4)
+    mapped = parallel.per_example(counted)
+    (found,) = parallel.map_examples(mapped, np.int32(1), iter([batch_of(3)]), 4)
     assert found.tolist() == [2, 3, 4]
   assert len(traces) == 1
 

@@ -43,18 +43,22 @@ def mislead(
   variables: dict,
   images: jax.Array,
   label: jax.Array,
-  keys: jax.Array,
+  keys: jax.Array | None,
   *,
   eps: float | jax.Array,
   step_size: float | jax.Array,
   num_steps: int | jax.Array,
+  start: jax.Array | None = None,
 ) -> jax.Array:
   """Images of PGD against the class (Madry et al. 2018), [B, H, W, 3]; App. F.1 takes 10 steps.
 
   One random start. As in the reference only images that are still classified correctly are moved
   on, and the loop ends when there is none: an image once misled stays as it is.
+
+  Args:
+    start: [B, H, W, 3], where an earlier call has ended, to go on from; it needs no keys.
   """
-  everywhere = jnp.ones((*images.shape[:3], 1), images.dtype)
+  everywhere = jnp.ones(images.shape[:3], bool)
 
   def objective(x):
     logits = model.apply(variables, x).logits
@@ -67,10 +71,10 @@ def mislead(
   def climb_and_project(state):
     x, correct, step = state
     gradient, right = jax.grad(objective, has_aux=True)(x)
-    moved = pgd.project(x + step_size * jnp.sign(gradient), images, everywhere, eps)
+    moved = pgd.project(x + step_size * jnp.sign(gradient), images, everywhere[..., None], eps)
     correct &= right
     return jnp.where(correct[:, None, None, None], moved, x), correct, step + 1
 
-  noise = pgd.uniform_noise(keys, images.shape[1:], eps)
-  start = jnp.clip(images + noise, 0.0, 1.0)
+  if start is None:
+    start = pgd.random_start(images, everywhere, keys, eps=eps)
   return jax.lax.while_loop(keep_on, climb_and_project, (start, jnp.ones(len(label), bool), 0))[0]

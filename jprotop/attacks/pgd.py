@@ -34,6 +34,25 @@ def uniform_noise(keys: jax.Array, shape: tuple[int, ...], eps: jax.Array) -> ja
   return eps * jax.vmap(draw)(keys)
 
 
+def random_start(
+  images: jax.Array,
+  mask: jax.Array,
+  keys: jax.Array,
+  *,
+  eps: float | jax.Array,
+  start_off_mask: bool | jax.Array = False,
+) -> jax.Array:
+  """Images [B, H, W, 3] with noise U(-eps, eps) on the mask, boolean [B, H, W], in [0, 1].
+
+  Args:
+    keys: [B] random keys.
+    start_off_mask: draw it over the whole image, as the reference does; what lies off the mask is
+      gone after the first projection (protocol `authors`).
+  """
+  noise = uniform_noise(keys, images.shape[1:], eps)
+  return jnp.clip(images + jnp.where(start_off_mask | mask[..., None], noise, 0.0), 0.0, 1.0)
+
+
 def masked_pgd(
   objective: Objective,
   images: jax.Array,
@@ -44,6 +63,7 @@ def masked_pgd(
   num_steps: int | jax.Array,
   keys: jax.Array | None = None,
   start_off_mask: bool | jax.Array = False,
+  start: jax.Array | None = None,
 ) -> jax.Array:
   """Attacked images, [B, H, W, 3]: the last iterate of masked PGD.
 
@@ -53,9 +73,8 @@ def masked_pgd(
     mask: boolean [B, H, W], the pixels that may change.
     eps: radius of the l-infinity ball; step_size: of each signed step; both in units of [0, 1].
     num_steps: gradient steps.
-    keys: [B] random keys, for a start drawn from U(-eps, eps); None starts at the image.
-    start_off_mask: draw the start over the whole image, as the reference does; what lies off the
-      mask is gone after the first projection (protocol `authors`).
+    keys, start_off_mask: for a `random_start`; without keys it starts at the image.
+    start: [B, H, W, 3] in [0, 1], where to start instead, as where an earlier call has ended.
   """
   pixels = mask[..., None].astype(images.dtype)
   gradient = jax.grad(lambda x: jnp.sum(objective(x)))
@@ -63,10 +82,10 @@ def masked_pgd(
   def climb_and_project(_, x):
     return project(x + step_size * jnp.sign(gradient(x)) * pixels, images, pixels, eps)
 
-  start = images
-  if keys is not None:
-    noise = uniform_noise(keys, images.shape[1:], eps)
-    start = jnp.clip(images + jnp.where(start_off_mask, noise, noise * pixels), 0.0, 1.0)
+  if start is None and keys is not None:
+    start = random_start(images, mask, keys, eps=eps, start_off_mask=start_off_mask)
+  elif start is None:
+    start = images
   return jax.lax.fori_loop(0, num_steps, climb_and_project, start)
 
 

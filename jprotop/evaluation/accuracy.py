@@ -20,7 +20,7 @@ def predict(model, variables: dict, split: Split, *, batch_size: int) -> np.ndar
   """Logits [N, C] of every un-augmented crop of a split."""
   size = parallel.round_up(batch_size)
   images = ({"image": batch["image"]} for batch in batches.in_order(split, size))
-  return parallel.gather_examples(logits, (model,), variables, images, size)
+  return parallel.gather_examples(parallel.per_example(logits, model), variables, images, size)
 
 
 def sum_logits(scores: Sequence[np.ndarray]) -> np.ndarray:

@@ -14,8 +14,8 @@ from jprotop.data.dataset import Split
 from jprotop.evaluation.attack_cases import RULES, Rules
 from jprotop.models.protopnet import ProtoPNet
 
-# More rows a device are not faster: 10 keep a CPU busy, and 64 (not measured) a GPU.
-_MOST_ROWS_OF_CPU, _MOST_ROWS = 10, 64
+# More rows a device are not faster: 5 keep a CPU busy, and 64 (not measured) a GPU.
+_MOST_ROWS_OF_CPU, _MOST_ROWS = 5, 64
 
 
 @functools.lru_cache
@@ -40,7 +40,7 @@ def rows_that_fit(model: ProtoPNet, image_size: int) -> int:
   per_image = kept(2) - kept(1)  # Without the weights.
   most = _MOST_ROWS_OF_CPU if jax.default_backend() == "cpu" else _MOST_ROWS
   rows = max(1, min(parallel.device_bytes() // 2 // per_image, most))
-  return rows * len(parallel.loop_devices() or range(parallel.num_devices()))
+  return rows * parallel.num_devices()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -119,13 +119,25 @@ def _look_batch(model: ProtoPNet, quality: int | None, variables: dict, batch: d
   return {"similarity_maps": maps, "activations": out.activations, "logits": out.logits}
 
 
-def _perturb_batch(
-  model: ProtoPNet, kind: str, random_start: bool, quality: int | None, shared, batch
-) -> dict:
-  """Noise for one batch, and what the network sees then. Rules are traced: one compilation."""
-  variables, eps, step_size, num_steps, drop_shared_cells, start_off_mask = shared
+def _begin_batch(kind: str, random_start: bool, shared: tuple, batch: dict) -> jax.Array:
+  """The images [N, S, S, 3] that the steps start from, or the whole of the control."""
+  eps, start_off_mask = shared
   images, pixels = batch["image"], batch["pixels"]
   keys = jax.random.wrap_key_data(batch["key"])
+  if kind == "random":
+    # The control: as large a change of every pixel, its signs tossed.
+    signs = jnp.sign(pgd.uniform_noise(keys, images.shape[1:], 1.0))
+    return pgd.project(images + eps * signs, images, pixels[..., None], eps)
+  if random_start:
+    return pgd.random_start(images, pixels, keys, eps=eps, start_off_mask=start_off_mask)
+  return images
+
+
+def _climb_batch(
+  model: ProtoPNet, kind: str, quality: int | None, shared: tuple, batch: dict
+) -> jax.Array:
+  """Images [N, S, S, 3] some steps further. Rules are traced: one compilation."""
+  variables, eps, step_size, num_steps, drop_shared_cells = shared
 
   def objective(x):
     x = as_saved(x, quality)
@@ -136,24 +148,15 @@ def _perturb_batch(
       maps, batch["target"], batch["source"], drop_shared_cells=drop_shared_cells
     )
 
-  if kind == "random":
-    # The control: as large a change of every pixel, its signs tossed.
-    signs = jnp.sign(pgd.uniform_noise(keys, images.shape[1:], 1.0))
-    attacked = pgd.project(images + eps * signs, images, pixels[..., None], eps)
-  else:
-    attacked = pgd.masked_pgd(
-      objective,
-      images,
-      pixels,
-      eps=eps,
-      step_size=step_size,
-      num_steps=num_steps,
-      keys=keys if random_start else None,
-      start_off_mask=start_off_mask,
-    )
-  own = {"image": attacked, "prototypes": batch["prototype"][:, None]}
-  seen = _look_batch(model, quality, variables, own)
-  return {"image": attacked, **seen}
+  return pgd.masked_pgd(
+    objective,
+    batch["image"],
+    batch["pixels"],
+    eps=eps,
+    step_size=step_size,
+    num_steps=num_steps,
+    start=batch["attacked"],
+  )
 
 
 def perturb(
@@ -180,19 +183,22 @@ def perturb(
   fields = {f.name: getattr(order, f.name) for f in dataclasses.fields(order)}
   examples = {name: value for name, value in fields.items() if value is not None}
   examples["prototype"] = examples["prototype"].astype(np.int32)
-  shared = (
-    variables, budget.eps, budget.step_size, budget.num_steps,
-    rules.drop_shared_cells, rules.start_off_mask,
-  )  # fmt: skip
+  begin = parallel.per_example(_begin_batch, kind, budget.random_start)
+  climb = parallel.per_example(_climb_batch, model, kind, budget.survive_jpeg)
+  look = parallel.per_example(_look_batch, model, budget.survive_jpeg)
+  slices = [] if kind == "random" else parallel.loop_slices(budget.num_steps)
+
+  def attack(variables: dict, batch: dict) -> dict:
+    x = begin((budget.eps, rules.start_off_mask), batch)
+    for num_steps in slices:
+      shared = (variables, budget.eps, budget.step_size, num_steps, rules.drop_shared_cells)
+      x = climb(shared, {**batch, "attacked": x})
+    own = {"image": x, "prototypes": batch["prototype"][..., None], "mask": batch["mask"]}
+    return {"image": x, **look(variables, own)}
+
+  chunks = parallel.chunks(examples, rows)
   arrays = parallel.gather_examples(
-    _perturb_batch,
-    (model, kind, budget.random_start, budget.survive_jpeg),
-    shared,
-    parallel.chunks(examples, rows),
-    rows,
-    total=len(order.image),
-    title=title,
-    iterates=True,
+    attack, variables, chunks, rows, total=len(order.image), title=title
   )
   return _seen(arrays["image"], arrays)
 
@@ -218,8 +224,8 @@ def find(
   rows = parallel.round_up(batch_size)
   examples = {"image": images, "prototypes": prototypes.astype(np.int32)}
   chunks = parallel.chunks(examples, rows)
-  static = (model, survive_jpeg)
-  return parallel.gather_examples(_look_batch, static, variables, chunks, rows)
+  look = parallel.per_example(_look_batch, model, survive_jpeg)
+  return parallel.gather_examples(look, variables, chunks, rows)
 
 
 def with_control(
@@ -277,6 +283,7 @@ def scores(model: ProtoPNet, variables: dict, split: Split, *, batch_size: int) 
   """logits [N, C] and activations [N, P] of every image of a split, in one pass."""
   rows = parallel.round_up(batch_size)
   images = ({"image": batch["image"]} for batch in batches.in_order(split, rows))
+  score_batch = parallel.per_example(_score_batch, model)
   return parallel.gather_examples(
-    _score_batch, (model,), variables, images, rows, total=len(split), title="clean images"
+    score_batch, variables, images, rows, total=len(split), title="clean images"
   )

@@ -154,5 +154,5 @@ def look(
   """
   rows = parallel.round_up(min(batch_size, len(images)))
   batches = parallel.chunks({"image": images.image}, rows)
-  static = (model, survive_jpeg)
-  return parallel.gather_examples(_look_batch, static, variables, batches, rows)
+  look_batch = parallel.per_example(_look_batch, model, survive_jpeg)
+  return parallel.gather_examples(look_batch, variables, batches, rows)

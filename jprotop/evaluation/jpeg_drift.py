@@ -55,8 +55,9 @@ def look(model: ProtoPNet, variables: dict, split: Split, *, batch_size: int, ti
   """What a network sees in every un-augmented crop of a split; `title` names the progress bar."""
   size = parallel.round_up(min(batch_size, len(split)))
   images = ({"image": batch["image"]} for batch in batches.in_order(split, size))
+  look_batch = parallel.per_example(_look_batch, model)
   found = parallel.gather_examples(
-    _look_batch, (model,), variables, images, size, total=len(split), title=title
+    look_batch, variables, images, size, total=len(split), title=title
   )
   return Seen(**found)
 

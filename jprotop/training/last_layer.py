@@ -69,11 +69,14 @@ def store(
   activations = _array((*shape, len(model.prototype_class)))
   costs = np.empty((*shape, 2), np.float32)
   size = parallel.round_up(augmented.batch_size)
-  static, shared = (model, augmented.copies), (variables, augmented.crops())
+  look, shared = (
+    parallel.per_example(_look, model, augmented.copies),
+    (variables, augmented.crops()),
+  )
   for version in range(augmented.num_versions):
     images = augmented.in_order(version, size)
     start = 0
-    for part in parallel.map_examples(_look, static, shared, images, size):
+    for part in parallel.map_examples(look, shared, images, size):
       rows = slice(start, start + len(part["costs"]))
       activations[version, rows], costs[version, rows] = part["activations"], part["costs"]
       bar.update(len(part["costs"]))
