@@ -313,8 +313,7 @@ def recipe_passes() -> tuple[int, int]:
     if phase.name == "push":  # Of originals, not of copies.
       continue
     theirs += phase.epochs * phase.passes
-    stored = phase.name == "last_layer" and last_layer.is_stored(config)
-    ours += 1 if stored else phase.epochs * phase.passes
+    ours += 1 if last_layer.is_stored(config, phase) else phase.epochs * phase.passes
   return ours, theirs
 
 

@@ -8,9 +8,10 @@ import pytest
 from commands import command
 
 import jprotop
+from configs import base
 from experiments import prune
 from jprotop.errors import InputError
-from jprotop.training import last_layer, pruning, runs
+from jprotop.training import last_layer, phases, pruning, runs
 
 CLASSES = (0, 0, 1, 1, 2, 2)
 # Classes of the nearest images of six prototypes; those of prototypes 1 and 4 are mostly others'.
@@ -101,7 +102,7 @@ def test_tuning_on_activations_is_the_training_step_on_images(
   fast = tuned(opened, config, 3)
   monkeypatch.setattr(last_layer, "MAX_MEMORY_BYTES", 0)  # a file, not memory
   filed = tuned(opened, config, 3)
-  monkeypatch.setattr(last_layer, "is_stored", lambda _: False)
+  monkeypatch.setattr(last_layer, "is_stored", lambda *_: False)
   slow = tuned(opened, config, 3)
   before = np.asarray(opened.variables["params"]["last_layer"])
   after = np.asarray(slow["params"]["last_layer"])
@@ -126,7 +127,9 @@ def test_tuning_on_activations_is_the_training_step_on_images(
   ],
 )
 def test_activations_are_kept_only_where_no_pass_changes_them(protocol, variant, once):
-  assert last_layer.is_stored({"protocol": protocol, "variant": variant}) == once
+  plan = phases.make_phases(base.get_config().to_dict()["training"], protocol)
+  stored = [last_layer.is_stored({"protocol": protocol, "variant": variant}, p) for p in plan]
+  assert stored == [False] * (len(plan) - 1) + [once]
 
 
 # --- the command

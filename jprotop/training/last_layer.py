@@ -30,9 +30,10 @@ MAX_MEMORY_BYTES = 4e9
 _GROUP_BYTES = 2.5e8
 
 
-def is_stored(config: dict) -> bool:
-  """Whether a copy's activations are the same in every pass of a config's last-layer phase."""
-  return config["protocol"] == "paper" and config["variant"] != "adversarial"
+def is_stored(config: dict, phase: phases_lib.Phase) -> bool:
+  """Whether a copy's activations are the same in every pass of a config's phase."""
+  same = config["protocol"] == "paper" and config["variant"] != "adversarial"
+  return phase.name == "last_layer" and same
 
 
 @dataclasses.dataclass(frozen=True)
@@ -173,7 +174,7 @@ def tune(model: ProtoPNet, variables: dict, split: Split, config: dict, *, epoch
   training = {**config["training"], "last_layer": fields}
   phase = phases_lib.make_phases(training, config["protocol"])[-1]
   augmented = runs.augmented_epochs(config, split)
-  if not is_stored(config):
+  if not is_stored(config, phase):
     return _tune_on_images(model, variables, augmented, config, phase)
   with _bar("activations", augmented.num_examples * augmented.num_versions, "image") as bar:
     stored = store(model, variables, augmented, bar)

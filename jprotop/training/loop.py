@@ -154,15 +154,12 @@ class Trainer:
     for number, ahead in enumerate(self.plan[phase:]):
       if ahead.name == "push":
         left += len(self.dataset.train)
-      elif self._is_stored(ahead):
+      elif last_layer.is_stored(self.config, ahead):
         left += self.epochs.num_examples * self.epochs.num_versions
       else:
         epochs = ahead.epochs - (epoch if number == 0 else 0)
         left += epochs * self._passes(ahead) * self.epochs.num_examples
     return left
-
-  def _is_stored(self, phase: phases_lib.Phase) -> bool:
-    return phase.name == "last_layer" and last_layer.is_stored(self.config)
 
   def _run_phase(self, index: int, bar: tqdm) -> None:
     phase = self.plan[index]
@@ -173,7 +170,7 @@ class Trainer:
     if phase.name == "pretrain":
       network = self.classifier
       epochs = runs.augmented_epochs(self.config, self.seen.train, pretraining=True)
-    if self._is_stored(phase):
+    if last_layer.is_stored(self.config, phase):
       bar.set_description("activations of all copies")
       stored = last_layer.store(self.model, self.variables, epochs, bar)
       train = functools.partial(self._tune_epoch, stored)
