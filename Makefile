@@ -11,7 +11,7 @@ demo: .venv/.installed
 test: .venv/.installed-test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses=2 --dist=loadgroup
 
 test-torch: .venv/.installed-torch
 	$(BIN)/python -m pytest tests/with_torch

@@ -5,17 +5,16 @@ import functools
 import gc
 import os
 
+from commands import FAST_COMPILATION, command
+
 os.environ["JAX_PLATFORMS"] = "cpu"
 _DEVICES = "--xla_force_host_platform_device_count=2"
-# What tests run is tiny: compiling it well takes longer than running it.
-_FAST = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
-os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {_DEVICES} {_FAST}".strip()
+os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {_DEVICES} {FAST_COMPILATION}".strip()
 
 import jax  # noqa: E402
 import jax.numpy as jnp  # noqa: E402
 import numpy as np  # noqa: E402
 import pytest  # noqa: E402
-from commands import command  # noqa: E402
 
 from jprotop import parallel, push  # noqa: E402
 from jprotop.models import protopnet  # noqa: E402
@@ -24,6 +23,15 @@ from jprotop.training import steps  # noqa: E402
 jax.config.update("jax_numpy_rank_promotion", "raise")
 # Programs that stay in JAX's caches are many objects, which need not be looked through so often.
 gc.set_threshold(100_000, 50, 50)
+
+
+@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the groups
+def pytest_collection_modifyitems(items):
+  """A file's tests share what its fixtures make; those of the study share it over all files."""
+  for item in items:
+    group = "study" if "study" in item.fixturenames else item.path.stem
+    item.add_marker(pytest.mark.xdist_group(group))
+
 
 TINY = {
   "backbone": "resnet_small",
