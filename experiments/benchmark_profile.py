@@ -42,5 +42,5 @@ def profile(run: Callable[[], object], top: int = 8) -> list[dict]:
 def _count(events, spent: collections.Counter) -> None:
   for event in events:
     kind = re.sub(r"[._]?\d+$", "", event.name.partition(".")[0])
-    if not event.name.startswith(_FRAMES):
+    if "::" not in event.name and not event.name.startswith(_FRAMES):
       spent[kind] += event.duration_ns
