@@ -114,8 +114,12 @@ def map_devices(
 
 def replicate(tree: Any) -> Any:
   """Arrays as mapped functions return what is not split; spares the second call a compilation."""
+  return _place(tree, jax.sharding.PartitionSpec())
+
+
+def _place(tree: Any, spec: jax.sharding.PartitionSpec) -> Any:
   mesh = jax.sharding.Mesh(np.array(jax.local_devices()), (AXIS,))
-  return jax.device_put(tree, jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec()))
+  return jax.device_put(tree, jax.sharding.NamedSharding(mesh, spec))
 
 
 def pad(batch: dict[str, np.ndarray], size: int) -> dict[str, np.ndarray]:
@@ -180,7 +184,9 @@ def map_examples(
   shared = replicate(shared)
   for batch in batches:
     count = len(next(iter(batch.values())))
-    outputs = unshard(function(shared, shard(pad(batch, size))))
+    # Placed as a mapped function's outputs are, so that both are the same to the next function.
+    placed = _place(shard(pad(batch, size)), jax.sharding.PartitionSpec(AXIS))
+    outputs = unshard(function(shared, placed))
     yield jax.tree.map(lambda x, n=count: x[:n], outputs)
 
 

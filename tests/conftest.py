@@ -1,7 +1,5 @@
 """Two CPU devices, and loud shape bugs, for every test."""
 
-import contextlib
-import functools
 import gc
 import os
 
@@ -16,9 +14,7 @@ import jax.numpy as jnp  # noqa: E402
 import numpy as np  # noqa: E402
 import pytest  # noqa: E402
 
-from jprotop import parallel, push  # noqa: E402
 from jprotop.models import protopnet  # noqa: E402
-from jprotop.training import steps  # noqa: E402
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
 # Programs that stay in JAX's caches are many objects, which need not be looked through so often.
@@ -68,22 +64,6 @@ def drawn_variables(model, image_size, seed=0):
   shapes = jax.eval_shape(model.init, jax.random.key(0), image)
   drawn = jax.tree_util.tree_map_with_path(draw, shapes)
   return jax.tree.map(lambda x: jnp.asarray(x, jnp.float32), drawn)
-
-
-@contextlib.contextmanager
-def one_device():
-  """Inside, the library believes that this machine has a single device."""
-  caches = (push._search_step, parallel.per_example, steps.phase_step)
-  first = jax.devices()[:1]
-  with pytest.MonkeyPatch.context() as patch:
-    patch.setattr(jax, "pmap", functools.partial(jax.pmap, devices=first))
-    patch.setattr(jax, "local_devices", lambda: first)
-    patch.setattr(jax, "local_device_count", lambda: 1)
-    for cached in caches:
-      cached.cache_clear()
-    yield
-  for cached in caches:
-    cached.cache_clear()
 
 
 @pytest.fixture(scope="session")

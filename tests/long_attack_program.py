@@ -1,9 +1,8 @@
 """What tests/test_attack.py runs: an attack of many steps, on the devices that commands take."""
 
-import functools
-
 import jax
 import numpy as np
+from single_device import one_device
 
 from configs import base
 from jprotop import parallel
@@ -37,12 +36,9 @@ def main():
     return found.image
 
   together = attacked(0, count)
-  jax.local_device_count = lambda: 1
-  jax.local_devices = lambda: jax.devices()[:1]
-  jax.pmap = functools.partial(jax.pmap, devices=jax.devices()[:1])
-  parallel.per_example.cache_clear()
   parallel.loop_slices = lambda num_steps: [num_steps]
-  alone = np.concatenate([attacked(i, i + 2) for i in range(0, count, 2)])
+  with one_device():
+    alone = np.concatenate([attacked(i, i + 2) for i in range(0, count, 2)])
   differ = (together != alone).reshape(count, -1).any(axis=1)
   print("images that differ:", np.flatnonzero(differ).tolist())
 

@@ -190,10 +190,16 @@ def test_skew_moves_the_picture_to_the_named_corners():
 @given(size=SHAPES, rows=st.integers(1, 12), columns=st.integers(1, 12), seed=SEEDS)
 @example(size=(1, 49), rows=1, columns=1, seed=0)
 def test_no_offsets_is_the_identity(size, rows, columns, seed):
-  """To a grey level: 49 * (1 / 49) is a hair below 1, and Pillow rounds down."""
+  """To the bit, or to a grey level: 49 * (1 / 49) is a hair below 1, and Pillow rounds down."""
+  offsets = np.zeros((rows - 1, columns - 1, 2), int)
   noise = np.random.default_rng(seed).integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)
-  still = aug.distort(Image.fromarray(noise), np.zeros((rows - 1, columns - 1, 2), int))
+  still = aug.distort(Image.fromarray(noise), offsets)
   assert np.abs(np.asarray(still).astype(int) - noise).max() <= 1
+  tiles = {-(-size[0] // columns), size[0] // columns, -(-size[1] // rows), size[1] // rows} - {0}
+  if all(side * (1 / side) == 1 for side in tiles):
+    image = smooth(*size)
+    assert still.tobytes() == noise.tobytes()
+    assert aug.distort(image, offsets).tobytes() == image.tobytes()
 
 
 @settings(deadline=None, max_examples=60)

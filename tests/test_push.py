@@ -7,9 +7,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from conftest import one_device
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from single_device import one_device
 
 from jprotop import metrics, push, regions, similarity
 from jprotop.errors import InputError

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from conftest import one_device
+from single_device import one_device
 
 from configs import base
 from jprotop import parallel

@@ -141,7 +141,7 @@ def _climb_batch(
 
   def objective(x):
     x = as_saved(x, quality)
-    maps = objectives.prototype_maps(model, variables, x, batch["prototype"])
+    maps = objectives.prototype_maps(model, variables, x, batch["prototypes"][:, 0])
     if kind == "vanish":
       return objectives.vanish(maps)
     return objectives.move_similarity(
@@ -182,7 +182,7 @@ def perturb(
   rows = parallel.round_up(batch_size)
   fields = {f.name: getattr(order, f.name) for f in dataclasses.fields(order)}
   examples = {name: value for name, value in fields.items() if value is not None}
-  examples["prototype"] = examples["prototype"].astype(np.int32)
+  examples["prototypes"] = examples.pop("prototype").astype(np.int32)[:, None]
   begin = parallel.per_example(_begin_batch, kind, budget.random_start)
   climb = parallel.per_example(_climb_batch, model, kind, budget.survive_jpeg)
   look = parallel.per_example(_look_batch, model, budget.survive_jpeg)
@@ -193,7 +193,8 @@ def perturb(
     for num_steps in slices:
       shared = (variables, budget.eps, budget.step_size, num_steps, rules.drop_shared_cells)
       x = climb(shared, {**batch, "attacked": x})
-    own = {"image": x, "prototypes": batch["prototype"][..., None], "mask": batch["mask"]}
+    # What `find` gives it, so that nothing is compiled for the attacked images.
+    own = {"image": x, "prototypes": batch["prototypes"], "mask": batch["mask"]}
     return {"image": x, **look(variables, own)}
 
   chunks = parallel.chunks(examples, rows)

@@ -70,10 +70,8 @@ def store(
   activations = _array((*shape, len(model.prototype_class)))
   costs = np.empty((*shape, 2), np.float32)
   size = parallel.round_up(augmented.batch_size)
-  look, shared = (
-    parallel.per_example(_look, model, augmented.copies),
-    (variables, augmented.crops()),
-  )
+  look = parallel.per_example(_look, model, augmented.copies)
+  shared = (variables, augmented.crops())
   for version in range(augmented.num_versions):
     images = augmented.in_order(version, size)
     start = 0
