@@ -61,7 +61,9 @@ def pooled(x, size, stride, padding, options):
   return np.asarray(out), np.asarray(vjp(jnp.arange(1.0, out.size + 1).reshape(out.shape))[0])
 
 
-@pytest.mark.parametrize(("size", "stride", "padding"), [(3, 2, 1), (2, 2, 0)])
+@pytest.mark.parametrize(
+  ("size", "stride", "padding"), [(3, 2, 1), (2, 2, 0), (3, 1, 1), (2, 3, 0)]
+)
 @pytest.mark.parametrize(("height", "width"), [(8, 8), (7, 9), (6, 5)])
 @pytest.mark.parametrize("ties", [False, True])
 def test_max_pool_fast_equals_plain(size, stride, padding, height, width, ties):
@@ -71,6 +73,16 @@ def test_max_pool_fast_equals_plain(size, stride, padding, height, width, ties):
   plain, fast = (pooled(x, size, stride, padding, options) for options in (PLAIN, FAST))
   assert (plain[0] == fast[0]).all()
   assert (plain[1] == fast[1]).all()
+
+
+def test_fast_max_pool_differentiates_through_compiled_functions_and_loops():
+  x = drawn(1, 6, 6, 2)
+  pool = lambda x: max_pool(x, 3, 2, 1, FAST)  # noqa: E731
+  wanted = jax.grad(lambda x: pool(x).sum())(x)
+  compiled = jax.grad(lambda x: jax.jit(pool)(x).sum())
+  scanned = jax.grad(lambda x: jax.lax.scan(lambda c, _: (c, pool(c)), x, length=1)[1].sum())
+  for gradient in (compiled, jax.jit(compiled), scanned):
+    np.testing.assert_array_equal(gradient(x), wanted)
 
 
 def test_max_pool_gives_a_tie_to_the_first_and_passes_nan_on():

@@ -13,6 +13,7 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 
 _NHWC = ("NHWC", "HWIO", "NHWC")
@@ -79,8 +80,31 @@ def _fast_conv_backward(strides, padding, residuals, cotangent):
 fast_conv.defvjp(_fast_conv_forward, _fast_conv_backward)
 
 
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
+def stem_conv(x: jax.Array, kernel: jax.Array, padding: Padding) -> jax.Array:
+  """The 7x7 stride-2 convolution of images, whose input gradient is found over blocks of pixels."""
+  return lax.conv_general_dilated(x, kernel, (2, 2), padding, dimension_numbers=_NHWC)
+
+
+def _stem_conv_forward(x, kernel, padding):
+  return stem_conv(x, kernel, padding), (x, kernel)
+
+
+def _stem_conv_backward(padding, residuals, cotangent):
+  x, kernel = residuals
+  plain = functools.partial(
+    lax.conv_general_dilated, window_strides=(2, 2), padding=padding, dimension_numbers=_NHWC
+  )
+  _, x_vjp = jax.vjp(lambda x: space_to_depth_conv(x, kernel, padding), x)
+  _, kernel_vjp = jax.vjp(lambda k: plain(x, k), kernel)
+  return *x_vjp(cotangent), *kernel_vjp(cotangent)
+
+
+stem_conv.defvjp(_stem_conv_forward, _stem_conv_backward)
+
+
 def space_to_depth_conv(x: jax.Array, kernel: jax.Array, padding: Padding) -> jax.Array:
-  """A stride-2 convolution as a stride-1 one over 2x2 blocks of pixels (for the 7x7 stem)."""
+  """A stride-2 convolution as a stride-1 one over 2x2 blocks of pixels."""
   taps = kernel.shape[0] + kernel.shape[0] % 2
   kernel = jnp.pad(
     kernel, ((0, taps - kernel.shape[0]), (0, taps - kernel.shape[1])) + ((0, 0),) * 2
@@ -103,7 +127,9 @@ def _conv_form(x, kernel, strides, padding, **_):
   """What flax.linen.Conv calls in place of `lax.conv_general_dilated` where fast forms are on."""
   padding = tuple((int(low), int(high)) for low, high in padding)
   if tuple(strides) == (2, 2) and kernel.shape[0] == kernel.shape[1] == 7:
-    return space_to_depth_conv(x, kernel, padding)
+    return stem_conv(x, kernel, padding)
+  if kernel.shape[:2] == (1, 1) and padding == ((0, 0), (0, 0)):
+    return x[:, :: strides[0], :: strides[1]] @ kernel[0, 0]
   return fast_conv(x, kernel, tuple(strides), padding)
 
 
@@ -124,24 +150,64 @@ def conv(
   )
 
 
-def _first_of_equals_max(a: jax.Array, b: jax.Array) -> jax.Array:
-  """Elementwise maximum whose gradient goes to `a` where they are equal; NaN stays NaN."""
-  return jnp.where((a >= b) | jnp.isnan(a), a, b)
-
-
 def max_pool(x: jax.Array, size: int, stride: int, padding: int, options: LayerOptions):
-  """Max-pooling of [N, H, W, C]; the fast form is the maximum of size x size strided slices."""
+  """Max-pooling of [N, H, W, C]; where values are equal the gradient goes to the first."""
   if not options.fast:
     pads = ((padding, padding), (padding, padding))
     return nn.max_pool(x, (size, size), strides=(stride, stride), padding=pads)
-  pads = ((0, 0), (padding, padding), (padding, padding), (0, 0))
-  x = jnp.pad(x, pads, constant_values=-jnp.inf)
-  rows = (x.shape[1] - size) // stride * stride + 1
-  columns = (x.shape[2] - size) // stride * stride + 1
-  slices = [
-    x[:, i : i + rows : stride, j : j + columns : stride] for i in range(size) for j in range(size)
-  ]
-  return functools.reduce(_first_of_equals_max, slices)
+  pads = [(0, 0, 0)] * 4
+  for axis in (1, 2):
+    windows = (x.shape[axis] + 2 * padding - size) // stride + 1
+    whole = (windows + (size - 1) // stride) * stride
+    pads[axis] = (padding, whole - x.shape[axis] - padding, 0)
+  return fast_max_pool(lax.pad(x, jnp.array(-jnp.inf, x.dtype), pads), size, stride)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(1, 2))
+def fast_max_pool(x: jax.Array, size: int, stride: int) -> jax.Array:
+  """Max-pooling as the maximum of size x size strided slices; NaN stays NaN.
+
+  Height and width of x [N, H, W, C] are those of the result, and (size - 1) // stride more, times
+  the stride.
+  """
+  return _maximum_and_tap(x, size, stride)[0]
+
+
+def _maximum_and_tap(x, size, stride):
+  """The maximum of each window, and which of its pixels it is, row by row."""
+  rows, columns = (n - (size - 1) // stride * stride for n in x.shape[1:3])
+  best, tap = x[:, :rows:stride, :columns:stride], jnp.uint8(0)
+  for number in range(1, size * size):
+    i, j = divmod(number, size)
+    value = x[:, i : i + rows : stride, j : j + columns : stride]
+    keep = (best >= value) | jnp.isnan(best)
+    best, tap = jnp.where(keep, best, value), jnp.where(keep, tap, jnp.uint8(number))
+  return best, tap
+
+
+def _fast_max_pool_backward(size, stride, tap, cotangent):
+  """Pixels with the same place within a stride are seen by the same windows: a plane of each."""
+  reach = (size - 1) // stride  # Windows before its own that see a pixel.
+  grow = ((0, 0), (reach, reach), (reach, reach), (0, 0))
+  tap = jnp.pad(tap, grow, constant_values=size * size)
+  cotangent = jnp.pad(cotangent, grow)
+  n, rows, columns, features = cotangent.shape
+  rows, columns = rows - reach, columns - reach
+
+  def plane(row, column):
+    total = jnp.zeros((n, rows, columns, features), cotangent.dtype)
+    for i in range(row, size, stride):
+      for j in range(column, size, stride):
+        top, left = reach - i // stride, reach - j // stride
+        window = np.s_[:, top : top + rows, left : left + columns]
+        total += jnp.where(tap[window] == i * size + j, cotangent[window], 0)
+    return total
+
+  planes = [jnp.stack([plane(i, j) for j in range(stride)], axis=3) for i in range(stride)]
+  return (jnp.stack(planes, axis=2).reshape(n, rows * stride, columns * stride, features),)
+
+
+fast_max_pool.defvjp(_maximum_and_tap, _fast_max_pool_backward)
 
 
 class BatchNorm(nn.Module):
@@ -178,12 +244,11 @@ class BatchNorm(nn.Module):
   def _statistics(self, x, mask):
     """Mean and biased variance [C] over the real images, and how many values each is of."""
     weight = jnp.ones(x.shape[:1]) if mask is None else mask.astype(jnp.float32)
-    weight = weight[:, None, None, None]
-    values = x.shape[1] * x.shape[2]
-    count, total = jnp.sum(weight) * values, jnp.sum(x * weight, axis=(0, 1, 2))
-    count, total = self._over_devices((count, total))
+    # Summed image by image first, for XLA to read x without writing a weighted copy of it.
+    over_images = lambda values: weight @ values.sum(axis=(1, 2))  # noqa: E731
+    count, total = self._over_devices((weight.sum() * x.shape[1] * x.shape[2], over_images(x)))
     mean = total / jnp.maximum(count, 1)
-    squares = jnp.sum((x - mean[None, None, None]) ** 2 * weight, axis=(0, 1, 2))
+    squares = over_images((x - mean[None, None, None]) ** 2)
     squares = self._over_devices(squares)
     # A device that only got padding must not divide it by a standard deviation of 0.
     return mean, jnp.where(count > 0, squares / jnp.maximum(count, 1), 1.0), count
