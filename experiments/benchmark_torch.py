@@ -5,9 +5,11 @@ backward pass a step; the push loops over prototypes in Python. No pictures are 
 else of jprotop uses this.
 """
 
+import contextlib
+import dataclasses
 import multiprocessing
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent import futures
 
 import numpy as np
@@ -127,16 +129,23 @@ class Reference:
     return time.perf_counter() - start
 
 
+@dataclasses.dataclass(frozen=True)
 class Apart:
-  """A `Reference` in a process of its own: what ours sets for its memory does not concern it."""
+  """Times the methods of the `Reference` of a process."""
 
-  def __init__(self, *arguments):
-    spawn = multiprocessing.get_context("spawn")
-    self._process = futures.ProcessPoolExecutor(1, spawn, _begin, arguments)
+  process: futures.Executor
 
   def seconds(self, stage: str, *arguments) -> float:
     """What the method of that name returns."""
-    return self._process.submit(_measure, stage, arguments).result()
+    return self.process.submit(_measure, stage, arguments).result()
+
+
+@contextlib.contextmanager
+def apart(*arguments) -> Iterator[Apart]:
+  """A `Reference` in a process of its own: what ours sets for its memory does not concern it."""
+  spawn = multiprocessing.get_context("spawn")
+  with futures.ProcessPoolExecutor(1, spawn, _begin, arguments) as process:
+    yield Apart(process)
 
 
 _reference: Reference | None = None  # Of that process.

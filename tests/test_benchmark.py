@@ -2,6 +2,7 @@
 
 import json
 
+import pytest
 from commands import command
 
 
@@ -23,7 +24,15 @@ def test_stages_are_timed_and_written(tmp_path):
   assert "| forward | image |" in text and "GFLOP/s" in text and text in done.stdout + "\n"
 
 
-def test_a_stage_that_there_is_not(tmp_path):
-  done = command("benchmark", "--stages=forwards", cache=tmp_path)
+@pytest.mark.parametrize(
+  ("flag", "message"),
+  [
+    ("--stages=forwards", "--stages=forwards is not known; take some of augment, device_augment"),
+    ("--stages=", "--stages= is not known; take some of augment"),
+    ("--batch_size=0", "--batch_size=0 must be a positive multiple of the"),
+  ],
+)
+def test_flags_that_cannot_be_taken(flag, message, tmp_path):
+  done = command("benchmark", flag, cache=tmp_path)
   assert done.returncode == 1
-  assert "--stages=forwards is not known; take some of augment, device_augment" in done.stderr
+  assert message in done.stderr
