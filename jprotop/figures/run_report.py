@@ -7,7 +7,7 @@ from typing import Any
 
 from jprotop.figures import tables
 from jprotop.figures.report import Picture, Section, write_page
-from jprotop.figures.study_report import CONTENT
+from jprotop.figures.study_content import CONTENT
 
 # What each number means, in the order in which a reader wants them.
 HEAD_ON_STOMACH = {
