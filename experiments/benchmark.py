@@ -36,14 +36,14 @@ from jprotop.errors import InputError
 from jprotop.figures import tables
 from jprotop.files import write_json, write_text
 from jprotop.models.layers import LayerOptions
-from jprotop.models.protopnet import ProtoPNet, make_model
+from jprotop.models.protopnet import BACKBONES, ProtoPNet, make_model
 from jprotop.training import last_layer, phases
 
 _PROFILE = ["operation", "share"]
 
 
 def define_flags() -> None:
-  flags.DEFINE_string("backbone", "resnet18", "A backbone's name.")
+  flags.DEFINE_enum("backbone", "resnet18", sorted(BACKBONES), "Of the network.")
   flags.DEFINE_integer("image_size", 224, "In pixels; PyTorch is compared at 224.", lower_bound=1)
   flags.DEFINE_integer("batch_size", 16, "Images a batch, on all devices together.")
   flags.DEFINE_enum("dtype", "float32", ["float32", "bfloat16"], "Of the backbone's arithmetic.")
@@ -140,11 +140,7 @@ def _check_flags() -> None:
   given = flags.FLAGS
   if unknown := [name for name in given.stages or [""] if name not in STAGES]:
     raise InputError(f"--stages={unknown[0]} is not known; take some of {', '.join(STAGES)}")
-  if given.batch_size < 1 or given.batch_size % parallel.num_devices():
-    raise InputError(
-      f"--batch_size={given.batch_size} must be a positive multiple of the "
-      f"{parallel.num_devices()} devices"
-    )
+  parallel.check_batch_size(given.batch_size, "--batch_size")
 
 
 def main() -> None:

@@ -76,12 +76,11 @@ def device_bytes() -> int:
   return int(multihost_utils.process_allgather(found).min())
 
 
-def check_batch_size(batch_size: int, name: str) -> None:
-  """Raises InputError unless the devices divide the batch."""
+def check_batch_size(batch_size: int, flag: str) -> None:
+  """Raises InputError, which names the flag, unless the devices divide the batch."""
   if batch_size < 1 or batch_size % num_devices():
     raise InputError(
-      f"{name}={batch_size} must be a positive multiple of the {num_devices()} devices; "
-      f"change --config.{name}"
+      f"{flag}={batch_size} must be a positive multiple of the {num_devices()} devices"
     )
 
 

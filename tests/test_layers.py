@@ -58,7 +58,8 @@ def test_convolutions_pad_as_pytorch_and_fast_equals_plain(taps, stride, height,
 def pooled(x, size, stride, padding, options):
   """Value, and the gradient of the sum weighted by position."""
   out, vjp = jax.vjp(lambda x: max_pool(x, size, stride, padding, options), x)
-  return np.asarray(out), np.asarray(vjp(jnp.arange(1.0, out.size + 1).reshape(out.shape))[0])
+  weights = jnp.arange(1.0, out.size + 1).reshape(out.shape).astype(out.dtype)
+  return np.asarray(out), np.asarray(vjp(weights)[0])
 
 
 @pytest.mark.parametrize(
@@ -66,13 +67,18 @@ def pooled(x, size, stride, padding, options):
 )
 @pytest.mark.parametrize(("height", "width"), [(8, 8), (7, 9), (6, 5)])
 @pytest.mark.parametrize("ties", [False, True])
-def test_max_pool_fast_equals_plain(size, stride, padding, height, width, ties):
-  x = drawn(2, height, width, 3)
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_max_pool_fast_equals_plain(size, stride, padding, height, width, ties, dtype):
+  x = drawn(2, height, width, 3).astype(dtype)
   if ties:
     x = jnp.round(x)  # few values, many equals: the first in row-major order gets the gradient
   plain, fast = (pooled(x, size, stride, padding, options) for options in (PLAIN, FAST))
   assert (plain[0] == fast[0]).all()
-  assert (plain[1] == fast[1]).all()
+  # A pixel's gradients from several windows are summed in another order.
+  np.testing.assert_allclose(*(g.astype(np.float32) for _, g in (plain, fast)), rtol=2e-2)
+  if dtype == "float32":
+    assert (plain[1] == fast[1]).all()
+  assert plain[1].dtype == fast[1].dtype == plain[0].dtype == fast[0].dtype == dtype
 
 
 def test_fast_max_pool_differentiates_through_compiled_functions_and_loops():
@@ -135,7 +141,19 @@ def test_batch_norm_in_eval_mode_uses_and_keeps_the_running_statistics():
   assert jax.tree.all(jax.tree.map(lambda a, b: (a == b).all(), stats, before))
 
 
-def test_masked_rows_do_not_count_whatever_they_hold():
+def test_statistics_of_bfloat16_are_found_in_float32_without_products_of_lower_precision():
+  x = (drawn(4, 3, 3, 2) + 10).astype(jnp.bfloat16)
+  _, out, stats = normed(x)
+  _, _, wanted = normed(x.astype(jnp.float32))
+  assert out.dtype == jnp.bfloat16
+  for name in ("mean", "var"):
+    assert stats[name].dtype == jnp.float32
+    np.testing.assert_array_equal(stats[name], wanted[name])
+  # A matrix product of float32 is one of bfloat16 on a TPU, and of TF32 on a GPU.
+  assert "dot_general" not in str(jax.make_jaxpr(jax.grad(lambda x: normed(x)[1].sum()))(x))
+
+
+def test_masked_rows_do_not_count():
   x = drawn(5, 2, 3, 4)
   padded = jnp.concatenate([x, jnp.full((3, 2, 3, 4), 1e3)])
   mask = jnp.array([1.0] * 5 + [0.0] * 3)

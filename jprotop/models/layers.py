@@ -45,10 +45,20 @@ class LayerOptions:
     return self.forms == "fast"
 
 
+def _convolution(x: jax.Array, kernel: jax.Array, strides: tuple[int, int], padding: Padding):
+  """Convolution [N, H, W, I] * [kh, kw, I, O]."""
+  return lax.conv_general_dilated(x, kernel, strides, padding, dimension_numbers=_NHWC)
+
+
+def _kernel_gradient(x, kernel, strides, padding, cotangent):
+  _, vjp = jax.vjp(lambda k: _convolution(x, k, strides, padding), kernel)
+  return vjp(cotangent)[0]
+
+
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
 def fast_conv(x: jax.Array, kernel: jax.Array, strides: tuple[int, int], padding: Padding):
-  """Convolution [N, H, W, I] * [kh, kw, I, O] whose input gradient is an ordinary one, too."""
-  return lax.conv_general_dilated(x, kernel, strides, padding, dimension_numbers=_NHWC)
+  """A convolution whose input gradient is an ordinary one, too."""
+  return _convolution(x, kernel, strides, padding)
 
 
 def _fast_conv_forward(x, kernel, strides, padding):
@@ -71,10 +81,7 @@ def _fast_conv_backward(strides, padding, residuals, cotangent):
     lhs_dilation=strides,
     dimension_numbers=_NHWC,
   )
-  _, kernel_vjp = jax.vjp(
-    lambda k: lax.conv_general_dilated(x, k, strides, padding, dimension_numbers=_NHWC), kernel
-  )
-  return x_gradient, kernel_vjp(cotangent)[0]
+  return x_gradient, _kernel_gradient(x, kernel, strides, padding, cotangent)
 
 
 fast_conv.defvjp(_fast_conv_forward, _fast_conv_backward)
@@ -82,8 +89,12 @@ fast_conv.defvjp(_fast_conv_forward, _fast_conv_backward)
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
 def stem_conv(x: jax.Array, kernel: jax.Array, padding: Padding) -> jax.Array:
-  """The 7x7 stride-2 convolution of images, whose input gradient is found over blocks of pixels."""
-  return lax.conv_general_dilated(x, kernel, (2, 2), padding, dimension_numbers=_NHWC)
+  """The 7x7 stride-2 convolution of images.
+
+  Its input gradient is found over blocks of pixels, where it is an ordinary convolution. The value
+  and the kernel's gradient are not: there XLA takes four and two times as long over blocks.
+  """
+  return _convolution(x, kernel, (2, 2), padding)
 
 
 def _stem_conv_forward(x, kernel, padding):
@@ -92,30 +103,24 @@ def _stem_conv_forward(x, kernel, padding):
 
 def _stem_conv_backward(padding, residuals, cotangent):
   x, kernel = residuals
-  plain = functools.partial(
-    lax.conv_general_dilated, window_strides=(2, 2), padding=padding, dimension_numbers=_NHWC
-  )
   _, x_vjp = jax.vjp(lambda x: space_to_depth_conv(x, kernel, padding), x)
-  _, kernel_vjp = jax.vjp(lambda k: plain(x, k), kernel)
-  return *x_vjp(cotangent), *kernel_vjp(cotangent)
+  return *x_vjp(cotangent), _kernel_gradient(x, kernel, (2, 2), padding, cotangent)
 
 
 stem_conv.defvjp(_stem_conv_forward, _stem_conv_backward)
 
 
 def space_to_depth_conv(x: jax.Array, kernel: jax.Array, padding: Padding) -> jax.Array:
-  """A stride-2 convolution as a stride-1 one over 2x2 blocks of pixels."""
-  taps = kernel.shape[0] + kernel.shape[0] % 2
-  kernel = jnp.pad(
-    kernel, ((0, taps - kernel.shape[0]), (0, taps - kernel.shape[1])) + ((0, 0),) * 2
-  )
-  channels, features = kernel.shape[2:]
+  """A stride-2 convolution with an odd, square kernel as a stride-1 one over 2x2 blocks."""
+  size, channels, features = kernel.shape[0], *kernel.shape[2:]
+  taps = size + 1
+  kernel = jnp.pad(kernel, ((0, 1), (0, 1), (0, 0), (0, 0)))
   kernel = kernel.reshape(taps // 2, 2, taps // 2, 2, channels, features)
   kernel = kernel.transpose(0, 2, 1, 3, 4, 5).reshape(taps // 2, taps // 2, -1, features)
   pads = []
-  for size, (low, high) in zip(x.shape[1:3], padding):
-    outputs = (size + low + high - (taps - taps % 2 - 1)) // 2 + 1
-    pads.append((low, (outputs - 1) * 2 + taps - size - low))
+  for extent, (low, high) in zip(x.shape[1:3], padding):
+    outputs = (extent + low + high - size) // 2 + 1
+    pads.append((low, (outputs - 1) * 2 + taps - extent - low))
   x = jnp.pad(x, ((0, 0), *pads, (0, 0)))
   n, height, width, _ = x.shape
   x = x.reshape(n, height // 2, 2, width // 2, 2, channels)
@@ -129,6 +134,7 @@ def _conv_form(x, kernel, strides, padding, **_):
   if tuple(strides) == (2, 2) and kernel.shape[0] == kernel.shape[1] == 7:
     return stem_conv(x, kernel, padding)
   if kernel.shape[:2] == (1, 1) and padding == ((0, 0), (0, 0)):
+    # As a convolution, its kernel's gradient takes two to nine times as long.
     return x[:, :: strides[0], :: strides[1]] @ kernel[0, 0]
   return fast_conv(x, kernel, tuple(strides), padding)
 
@@ -176,7 +182,8 @@ def fast_max_pool(x: jax.Array, size: int, stride: int) -> jax.Array:
 def _maximum_and_tap(x, size, stride):
   """The maximum of each window, and which of its pixels it is, row by row."""
   rows, columns = (n - (size - 1) // stride * stride for n in x.shape[1:3])
-  best, tap = x[:, :rows:stride, :columns:stride], jnp.uint8(0)
+  best = x[:, :rows:stride, :columns:stride]
+  tap = jnp.zeros(best.shape, jnp.uint8)
   for number in range(1, size * size):
     i, j = divmod(number, size)
     value = x[:, i : i + rows : stride, j : j + columns : stride]
@@ -189,8 +196,7 @@ def _fast_max_pool_backward(size, stride, tap, cotangent):
   """Pixels with the same place within a stride are seen by the same windows: a plane of each."""
   reach = (size - 1) // stride  # Windows before its own that see a pixel.
   grow = ((0, 0), (reach, reach), (reach, reach), (0, 0))
-  tap = jnp.pad(tap, grow, constant_values=size * size)
-  cotangent = jnp.pad(cotangent, grow)
+  tap, cotangent = jnp.pad(tap, grow), jnp.pad(cotangent, grow)
   n, rows, columns, features = cotangent.shape
   rows, columns = rows - reach, columns - reach
 
@@ -244,12 +250,14 @@ class BatchNorm(nn.Module):
   def _statistics(self, x, mask):
     """Mean and biased variance [C] over the real images, and how many values each is of."""
     weight = jnp.ones(x.shape[:1]) if mask is None else mask.astype(jnp.float32)
-    # Summed image by image first, for XLA to read x without writing a weighted copy of it.
-    over_images = lambda values: weight @ values.sum(axis=(1, 2))  # noqa: E731
+
+    def over_images(values):
+      # Image by image first: XLA then reads the values without writing a weighted copy of them.
+      return (values.sum(axis=(1, 2)) * weight[:, None]).sum(axis=0)
+
     count, total = self._over_devices((weight.sum() * x.shape[1] * x.shape[2], over_images(x)))
     mean = total / jnp.maximum(count, 1)
-    squares = over_images((x - mean[None, None, None]) ** 2)
-    squares = self._over_devices(squares)
+    squares = self._over_devices(over_images((x - mean[None, None, None]) ** 2))
     # A device that only got padding must not divide it by a standard deviation of 0.
     return mean, jnp.where(count > 0, squares / jnp.maximum(count, 1), 1.0), count
 

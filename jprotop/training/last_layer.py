@@ -194,7 +194,7 @@ def _tune_on_images(
   phase: phases_lib.Phase,
 ) -> dict:
   """Every pass goes through the whole network, as the run's own last-layer phase did."""
-  parallel.check_batch_size(augmented.batch_size, "training.batch_size")
+  parallel.check_batch_size(augmented.batch_size, "--config.training.batch_size")
   step = steps.step_of(config, model, phase, augmented.num_batches)
   weight_decay = config["training"]["weight_decay"]
   optimizer = phases_lib.make_optimizer(phase, augmented.num_batches, weight_decay)

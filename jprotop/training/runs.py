@@ -238,7 +238,7 @@ def check_config(config: dict) -> dict:
     )
   model = make_model(config["model"], num_classes=2)
   data, training, attack = config["data"], config["training"], config["attack"]
-  parallel.check_batch_size(training["batch_size"], "training.batch_size")
+  parallel.check_batch_size(training["batch_size"], "--config.training.batch_size")
   at_least = {
     "seed": (config["seed"], 0),
     "data.copies": (data["copies"], 0),

@@ -1,9 +1,11 @@
 """The reference's way, which the benchmark compares with, does what it says."""
 
+import multiprocessing
+
 import numpy as np
 from commands import command
 
-from experiments.benchmark_torch import Reference
+from experiments.benchmark_torch import Reference, apart
 
 
 def test_every_stage_runs():
@@ -23,3 +25,20 @@ def test_the_benchmark_compares_with_it(tmp_path):
   (row,) = [line for line in done.stdout.splitlines() if line.startswith("| forward")]
   _, _, ours, _, theirs, ratio, *_ = [cell.strip() for cell in row.strip("|").split("|")]
   assert abs(float(ours) / float(theirs) - float(ratio)) < 0.02 * float(ratio) + 0.01
+
+
+def test_a_network_without_a_twin_is_timed_alone(tmp_path):
+  given = ("--backbone=resnet_small", "--num_classes=3", "--batch_size=2", "--repeats=1")
+  done = command("benchmark", *given, "--stages=forward", cache=tmp_path)
+  assert done.returncode == 0, done.stderr[-2000:]
+  (row,) = [line for line in done.stdout.splitlines() if line.startswith("| forward")]
+  _, _, ours, _, theirs, ratio, *_ = [cell.strip() for cell in row.strip("|").split("|")]
+  assert float(ours) > 0 and not theirs and not ratio
+
+
+def test_the_process_of_the_twin_measures_and_ends():
+  before = set(multiprocessing.active_children())
+  with apart("resnet18", 2, 2, 2, 1) as reference:
+    assert reference.seconds("forward") > 0
+    assert len(set(multiprocessing.active_children()) - before) == 1
+  assert set(multiprocessing.active_children()) == before
