@@ -59,7 +59,7 @@ def import_run(workdir: pathlib.Path) -> None:
     "their classes": imported["classes_from"],
     "similarity": imported["similarity_from"],
     "their sources": imported["sources"],
-    "image size": f"{info['config']['data']['image_size']} pixels",
+    "image size": f"{info['config']['data']['image_size']} pixels ({imported['image_size_from']})",
   }
   print(f"Imported into {workdir}:")
   for name, text in lines.items():

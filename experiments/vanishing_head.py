@@ -95,8 +95,9 @@ def _print_summary(place: pathlib.Path, numbers: dict) -> None:
   for name, text in (
     ("similarity_before", "similarity of the prototype"),
     ("similarity_after", "  after the attack"),
-    ("relative_drop", "  drop, as a share of what it was"),
+    ("drop", "  drop"),
     ("control_drop", "  drop by random noise of the same size"),
+    ("relative_drop", "drop, as a share of what it was"),
     ("halved", "similarity more than halved"),
     ("no_longer_most_activated", "no longer the most activated one"),
     ("prediction_kept", "predicted class kept"),

@@ -13,6 +13,7 @@ import jprotop
 from experiments import budget, cli, head_on_stomach, report
 from jprotop.errors import InputError
 from jprotop.evaluation.attack_cases import Target
+from jprotop.figures import tables
 from jprotop.figures.run_report import write_run_report
 from jprotop.training import runs
 
@@ -168,6 +169,15 @@ def test_the_report_is_one_page_with_the_numbers(in_cache, tmp_path):
   assert f"{accuracy['count']}/{accuracy['total']}" in page
   for name in ("head on stomach 0", "success at k", "jpeg drop", "explain 0", "gallery 000"):
     assert name in page
+  for number in (
+    results["success_rate"]["paper"]["rate_at"]["1"],
+    results["jpeg_drift"]["selections"]["all"]["similarity_drop"],
+    results["vanishing_head"]["metrics"]["drop"],
+  ):
+    assert tables.format_metric(number) in page
+  pictures = re.findall(r"base64,[^\"']+", page)
+  assert len(pictures) == len(set(pictures)) > 5  # none stands under two headings
+  assert "random compression (App. F.2)" not in page  # which this network never saw
   assert not re.search(r"""(src|href)=["']?https?:""", page)
 
 

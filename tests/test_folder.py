@@ -1,5 +1,8 @@
 """A user's own images in train/CLASS/ and test/CLASS/, with and without boxes."""
 
+import re
+import shutil
+
 import miniature
 import numpy as np
 import pytest
@@ -51,13 +54,14 @@ def test_an_image_of_a_folder_can_be_pointed_at(root, tmp_path):
   assert not images.points.any()
 
 
-def test_boxes_apply_to_the_images_they_name_and_others_stay_whole(root, tmp_path):
+def test_boxes_apply_to_the_images_they_name_and_others_stay_whole(root, tmp_path, caplog):
   lines = ("train/ape/ape_1.jpg 2.7 3.2 30.6 20.9", "", "test/bee/bee_0.jpg 0 0 10 30")
   miniature.write(root / "boxes.txt", "\n".join(lines) + "\n")
   dataset = load(root, tmp_path)
   assert dataset.train.box[:2].tolist() == [[0, 0, 40, 30], [2, 3, 31, 21]]
   assert dataset.test.box[2].tolist() == [0, 0, 10, 30]
   assert dataset.train.crop(1).size == (31, 21)
+  assert re.search(r"\d+ of \d+ images in .* have no box; they are used whole", caplog.text)
 
 
 def test_names_with_spaces_are_fine(root, tmp_path):
@@ -66,6 +70,19 @@ def test_names_with_spaces_are_fine(root, tmp_path):
   train = load(root, tmp_path).train
   at = train.image_id.index("train/ape/old ape 7.jpg")
   assert train.box[at].tolist() == [1, 2, 10, 10]
+
+
+def test_a_byte_order_mark_before_the_boxes_is_passed_over(root):
+  (root / "boxes.txt").write_text("train/ape/ape_0.jpg 0 0 5 5\n", encoding="utf-8-sig")
+  assert ImageFolder(str(root)).boxes == {"train/ape/ape_0.jpg": (0, 0, 5, 5)}
+
+
+def test_a_class_that_is_not_tested_is_named(root, caplog):
+  ImageFolder(str(root))
+  assert not caplog.text
+  shutil.rmtree(root / "test/bee")
+  ImageFolder(str(root))
+  assert "test has no image of bee" in caplog.text
 
 
 @pytest.mark.parametrize(

@@ -68,6 +68,13 @@ def test_files_come_in_the_order_given(pictures, split):
   np.testing.assert_array_equal(images.image[0], whole(pictures / "b.jpg"))
 
 
+def test_files_are_said_to_be_used_whole(pictures, split, caplog):
+  own_images.from_argument("0", split.image_size, lambda: split)
+  assert not caplog.text
+  own_images.from_argument(str(pictures), split.image_size, lambda: split)
+  assert "image files are used whole; if the network was trained on crops" in caplog.text
+
+
 def test_single_unreadable_files_are_noted_and_left_out(pictures, split):
   miniature.write(pictures / "aa.jpg", "no picture")
   images = own_images.from_argument(str(pictures), split.image_size, lambda: split)
@@ -82,7 +89,7 @@ def test_nothing_usable(tmp_path, split):
   for argument, message in (
     (str(tmp_path / "empty"), "no image file there"),
     (str(bad), r"(?s)none of them can be used.*bad.jpg"),
-    (str(tmp_path / "absent.jpg"), r"absent.jpg does not exist; give indices, files"),
+    (str(tmp_path / "absent.jpg"), r"absent.jpg does not exist; give either indices, or files"),
     ("", "none of them can be used"),
     ("--5", "--5 does not exist"),
   ):

@@ -486,3 +486,18 @@ def test_copies_that_cannot_be_made_are_refused(cache, tmp_path, changes, messag
 def test_an_unknown_variant_is_refused(cache, tmp_path):
   with pytest.raises(InputError, match="variant 'robust' is not known"):
     loop.train({**make_config(cache), "variant": "robust"}, tmp_path / "run")
+
+
+def test_a_config_that_the_data_do_not_fit_leaves_no_run(cache, tmp_path):
+  config = make_config(cache, **{"variant": "jpeg", "jpeg.classes": "0,7"})
+  with pytest.raises(InputError, match="label 7 does not exist; there are 3 classes"):
+    loop.train(config, tmp_path / "run")
+  assert not (tmp_path / "run").exists()
+
+
+def test_where_the_images_of_a_run_should_be_is_said(run, tmp_path):
+  info = jprotop.load(run[0])[2]
+  data = {**info["config"]["data"], "name": "folder", "dir": str(tmp_path / "gone")}
+  moved = {**info, "config": {**info["config"], "data": data}}
+  with pytest.raises(InputError, match=r"(?s)gone' is not a folder.*If they were moved, give the"):
+    runs.dataset_of(moved)

@@ -50,7 +50,7 @@ def locate(path: str, cache: pathlib.Path) -> pathlib.Path:
   if missing:
     raise InputError(
       f"{root} is not a complete CUB_200_2011 folder: {', '.join(missing)} missing; unpack the "
-      "official archive again"
+      "official archive again, or, for images of your own, add --config.data.name=folder"
     )
   return root
 

@@ -7,6 +7,7 @@ h`, in pixels, as CUB gives them. An image without a box is used whole.
 """
 
 import hashlib
+import logging
 import pathlib
 from collections.abc import Iterator
 
@@ -14,6 +15,8 @@ import numpy as np
 
 from jprotop.data.parts import PARTS
 from jprotop.errors import InputError
+
+_log = logging.getLogger("jprotop")
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".gif")
 
@@ -47,6 +50,18 @@ class ImageFolder:
       raise InputError(f"{self.root}/train has {len(self.class_names)} classes; at least 2 needed")
     self.files = {split: self._files(split) for split in ("train", "test")}
     self.boxes = self._read_boxes()
+    self._warn_of_gaps()
+
+  def _warn_of_gaps(self) -> None:
+    tested = {label for _, label in self.files["test"]}
+    if untested := [n for label, n in enumerate(self.class_names) if label not in tested]:
+      _log.warning("%s has no image of %s", self.folders["test"], ", ".join(untested))
+    count = sum(len(files) for files in self.files.values())
+    if self.boxes and len(self.boxes) < count:
+      missing = count - len(self.boxes)
+      _log.warning(
+        "%d of %d images in %s have no box; they are used whole", missing, count, self.root
+      )
 
   def _folder(self, split: str) -> pathlib.Path:
     for name in (split, f"{split}_cropped"):
@@ -72,9 +87,10 @@ class ImageFolder:
 
   def _read_boxes(self) -> dict[str, tuple[float, ...]]:
     path = self.root / "boxes.txt"
+    text = path.read_text(encoding="utf-8-sig") if path.exists() else ""  # Editors may add a mark.
     known = {self._image_id(file) for files in self.files.values() for file, _ in files}
     boxes = {}
-    for number, line in enumerate(path.read_text().splitlines() if path.exists() else [], 1):
+    for number, line in enumerate(text.splitlines(), 1):
       if not line.strip():
         continue
       name, *numbers = line.rsplit(maxsplit=4)

@@ -1,6 +1,7 @@
 """The images an experiment is pointed at: test-set indices, files, a folder, or an array."""
 
 import dataclasses
+import logging
 import pathlib
 import re
 from collections.abc import Callable
@@ -12,6 +13,8 @@ from jprotop.data.dataset import Split
 from jprotop.data.folder import image_files
 from jprotop.data.parts import PARTS
 from jprotop.errors import InputError
+
+_log = logging.getLogger("jprotop")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,7 +62,7 @@ def from_argument(argument: str, image_size: int, split: Callable[[], Split]) ->
   Args:
     argument: comma-separated indices into the split, or comma-separated image files, or a folder,
       or a float32 .npy file [N, S, S, 3] in [0, 1].
-    image_size: S, in pixels.
+    image_size: S, in pixels. Files are resized to it whole, which a warning says.
     split: gives the test set; only asked for indices, for a network may come without one.
 
   Raises:
@@ -74,7 +77,9 @@ def from_argument(argument: str, image_size: int, split: Callable[[], Split]) ->
   files = []
   for path in paths:
     if not path.exists():
-      raise InputError(f"--images: {path} does not exist; give indices, files, a folder or a .npy")
+      raise InputError(
+        f"--images: {path} does not exist; give either indices, or files, a folder or a .npy"
+      )
     files += image_files(path) if path.is_dir() else [path]
   return _from_files(files, image_size, argument)
 
@@ -106,6 +111,9 @@ def _from_files(files: list[pathlib.Path], size: int, argument: str) -> Images:
   if not images:
     reasons = "\n  ".join(unreadable[:10]) or "no image file there"
     raise InputError(f"--images={argument}: none of them can be used\n  {reasons}")
+  _log.warning(
+    "image files are used whole; if the network was trained on crops, as on CUB's boxes, crop them"
+  )
   return _unlabelled(batches.to_float(np.stack(images)), names, unreadable)
 
 

@@ -200,8 +200,9 @@ def find_target(
     wanted = regions.points_to_cells(points[part_indices(target.part)], grid, (size, size))
     if wanted.any():
       return wanted, target.part
-    annotated = points[:, 2].any()
-    return None, f"{target.part} is not visible" if annotated else "its parts are not annotated"
+    if points[:, 2].any():
+      return None, f"{target.part} is not visible"
+    return None, "its parts are not annotated; choose the place with --target_cells"
   if group == "head":
     stomach = regions.points_to_cells(points[part_indices("stomach")], grid, (size, size)) & ~source
     if stomach.any():

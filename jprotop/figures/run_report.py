@@ -74,29 +74,53 @@ _SECTIONS = (
 )
 
 
-def _others() -> Iterator[tuple[str, str, str]]:
-  """Of what a study shows of its networks, that which is not shown already."""
+# What a study keeps network by network, and a run of one network does not.
+_BY_NETWORK = ("success_rate", "jpeg_drift")
+
+
+def _others(workdir: pathlib.Path, results: Mapping[str, Any]) -> Iterator[Section]:
+  """Of what a study shows of its networks, what this run measured and _SECTIONS lacks.
+
+  Where a study shows the same figures of several networks, a run takes the section of its own kind.
+  """
+  network = results["config"]["variant"]
+  known = {"config", "vanishing_head", *_BY_NETWORK}
+  found = {name: value for name, value in results.items() if name in known}
+  found |= {name: {network: found[name]} for name in _BY_NETWORK if name in found}
   shown = {pattern for pattern, _, _ in _SECTIONS}
-  for heading, caption, _, _, pictures in CONTENT:
-    for pattern in dict.fromkeys(pattern for _, _, pattern, _ in pictures):
-      if pattern not in shown:
-        yield pattern, heading, caption
+  own = sorted(CONTENT, key=lambda content: all(kind != network for kind, *_ in content[-1]))
+  sections = {}
+  for heading, caption, rows, columns, pictures in own:
+    patterns = dict.fromkeys(pattern for *_, pattern, _ in pictures if pattern not in shown)
+    shown.update(patterns)
+    section = Section(
+      heading=heading,
+      caption=caption,
+      pictures=[p for pattern in patterns for p in _pictures(workdir, pattern, heading)],
+      rows=rows(found) if rows else [],
+      columns=columns,
+    )
+    if section.pictures or section.rows:
+      sections[heading] = section
+  yield from (sections[heading] for heading, *_ in CONTENT if heading in sections)
+
+
+def _pictures(workdir: pathlib.Path, pattern: str, heading: str) -> list[Picture]:
+  files = sorted((workdir / "figures").glob(pattern))[:_GALLERY_PAGES]
+  return [Picture(path.read_bytes(), f"{heading}: {path.stem.replace('_', ' ')}") for path in files]
 
 
 def write_run_report(workdir: pathlib.Path, results: dict) -> pathlib.Path:
   """Writes report.html into a run's folder from `results` and the figures found there."""
   sections = []
-  for pattern, heading, caption in (*_SECTIONS, *_others()):
-    files = sorted((workdir / "figures").glob(pattern))
-    if not files:
-      continue
-    shown = files[:_GALLERY_PAGES]
-    if len(files) > len(shown):
-      caption += f" The first {len(shown)} of {len(files)} pages; the others are in figures/."
-    pictures = [
-      Picture(path.read_bytes(), f"{heading}: {path.stem.replace('_', ' ')}") for path in shown
-    ]
-    sections.append(Section(heading=heading, caption=caption, pictures=pictures))
+  for pattern, heading, caption in _SECTIONS:
+    count = len(list((workdir / "figures").glob(pattern)))
+    if count > _GALLERY_PAGES:
+      caption += f" The first {_GALLERY_PAGES} of {count} pages; the others are in figures/."
+    if count:
+      pictures = _pictures(workdir, pattern, heading)
+      sections.append(Section(heading=heading, caption=caption, pictures=pictures))
+  sections += _others(workdir, results)
   return write_report(workdir / "report.html", results=results, figures=sections)
 
 

@@ -105,8 +105,8 @@ CONTENT: tuple[tuple[str, str, Rows, Mapping[str, str], tuple], ...] = (
     "How often it succeeds (App. F.1)",
     "Success: among an image's most activated prototypes, one is found more strongly outside the "
     "place where it was than inside. First: with the top prototype alone; all: with any of them. "
-    "Control: random noise of the same size in the same places. Compare the two networks, and "
-    "each with its control.",
+    "Control: random noise of the same size in the same places. Compare each network "
+    "with its control, and networks with each other.",
     _success_rows,
     {
       "network": "Network",

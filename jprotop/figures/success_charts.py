@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from jprotop.errors import InputError
 from jprotop.figures import canvas
 
-_LOOKS = {"paper": (canvas.BLUE, "o", -0.06), "authors": (canvas.VERMILLION, "s", 0.06)}
+_LOOKS = {"paper": (canvas.BLUE, "o", -0.08), "authors": (canvas.VERMILLION, "s", 0.08)}
 
 
 def success_at_k(protocols: Mapping[str, Mapping[str, Any]]) -> Figure:
@@ -26,11 +26,12 @@ def success_at_k(protocols: Mapping[str, Mapping[str, Any]]) -> Figure:
   canvas.style_axes(axes, title="Success within the first k prototypes", ylabel="images, %")
   for name, numbers in protocols.items():
     color, marker, shift = _LOOKS[name]
-    totals = sorted({rate["total"] for rate in numbers["rate_at"].values()})
-    label = f"{name}, n = {' to '.join(str(n) for n in (totals[0], totals[-1])[: len(totals)])}"
-    _draw_rates(axes, numbers["rate_at"], shift, color, marker, "-", label)
-    style = (color, marker, ":", f"{name}, random noise")
-    _draw_rates(axes, numbers["control"]["rate_at"], shift, *style)
+    for rate_at, dash, what, aside in (
+      (numbers["rate_at"], "-", name, -0.04),
+      (numbers["control"]["rate_at"], ":", f"{name}, random noise", 0.04),
+    ):
+      label = f"{what}, n = {_counts(rate_at)}"
+      _draw_rates(axes, rate_at, shift + aside, color, marker, dash, label)
   top_k = max(numbers["top_k"] for numbers in protocols.values())
   axes.set(ylim=(-3, 103), xlim=(0.6, top_k + 0.4))
   axes.set_xlabel("k, prototypes of the image by activation", fontsize=9, color=canvas.INK)
@@ -38,6 +39,11 @@ def success_at_k(protocols: Mapping[str, Mapping[str, Any]]) -> Figure:
   if axes.get_legend_handles_labels()[0]:  # none, where no image could be attacked
     figure.legend(loc="outside lower center", ncols=2, fontsize=8, frameon=False)
   return figure
+
+
+def _counts(rate_at: Mapping[str, Mapping]) -> str:
+  totals = sorted({rate["total"] for rate in rate_at.values()})
+  return " to ".join(str(n) for n in (totals[0], totals[-1])[: len(totals)])
 
 
 def _draw_rates(
@@ -49,7 +55,7 @@ def _draw_rates(
   dash: str,
   label: str,
 ) -> None:
-  """A line with the rates' intervals; shifted, so that two protocols do not hide each other."""
+  """A line with the rates' intervals; shifted, so that lines do not hide each other."""
   known = {int(k): rate for k, rate in rate_at.items() if rate["value"] is not None}
   if not known:
     return

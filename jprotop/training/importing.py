@@ -15,6 +15,8 @@ from jprotop.interchange import identify, names, torch_files
 from jprotop.models.protopnet import ProtoPNet
 from jprotop.training import phases, runs
 
+_SIZE_NOT_TOLD = "not told by the file; --config.data.image_size sets it"
+
 
 def import_checkpoint(
   path: pathlib.Path,
@@ -49,7 +51,8 @@ def import_checkpoint(
     variables = names.variables_from_state_dict(found.model, file.state)
   except InputError as error:
     raise InputError(f"{path}: {error}") from error
-  config = runs.check_config(_config_of(config, found.model, file.attributes.get("img_size")))
+  image_size = file.attributes.get("img_size")
+  config = runs.check_config(_config_of(config, found.model, image_size))
   dataset = _dataset(config, found.model.num_classes)
   provenance, sources = _provenance(found.model, variables, dataset, config, boxes)
   plan = phases.phases_of(config)
@@ -61,6 +64,7 @@ def import_checkpoint(
     "form": file.form,
     "classes_from": found.classes_from,
     "similarity_from": found.similarity_from,
+    "image_size_from": "the file" if isinstance(image_size, int) else _SIZE_NOT_TOLD,
     "sources": sources,
   }
   info = {

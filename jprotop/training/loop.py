@@ -56,12 +56,14 @@ def train(
   start = processes.from_first(lambda: _start(workdir, config))
   dataset = dataset or runs.open_dataset(config)
   _check_same_everywhere(config, dataset)
+  # Before the workdir is claimed, because the data may not fit the config.
+  seen = runs.as_trained(config, dataset)
   keep = config["training"]["keep_checkpoints"]
   with (
     claim_workdir(workdir, config) as folder,
     contextlib.closing(Checkpoints(workdir, keep=keep)) as checkpoints,
   ):
-    Trainer(config, folder, dataset, plan, checkpoints, start, siblings).run()
+    Trainer(config, folder, dataset, seen, plan, checkpoints, start, siblings).run()
   return dataset
 
 
@@ -93,6 +95,7 @@ class Trainer:
     config: dict,
     workdir: pathlib.Path,
     dataset: Dataset,
+    seen: Dataset,
     plan: tuple[phases_lib.Phase, ...],
     checkpoints: Checkpoints,
     start: dict | None,
@@ -100,7 +103,7 @@ class Trainer:
   ):
     self.config, self.workdir, self.plan = config, workdir, plan
     # The images as they are, and as this variant of the network sees them.
-    self.dataset, self.seen = dataset, runs.as_trained(config, dataset)
+    self.dataset, self.seen = dataset, seen
     self.checkpoints = checkpoints
     self.model = make_model(config["model"], len(dataset.class_names))
     self.classifier = BackboneClassifier(

@@ -311,11 +311,18 @@ def dataset_of(info: dict, dataset: Dataset | None = None) -> Dataset | None:
   if info["data"] is None:
     return None
   size = info["config"]["data"]["image_size"]
-  dataset = dataset.at_size(size) if dataset else open_dataset(info["config"])
+  try:
+    dataset = dataset.at_size(size) if dataset else open_dataset(info["config"])
+  except InputError as error:
+    raise InputError(
+      f"the images of this run: {error}\nIf they were moved, give the command that trained it "
+      "again, with their new folder; an imported network is imported again"
+    ) from error
   if dataset.identity != info["data"]:
     raise InputError(
       f"{info['config']['data']['dir'] or info['config']['data']['name']} does not hold the images "
-      "that this run was trained on; bring them back, or train in another --workdir"
+      "that this run was trained on, with the same boxes and the same split into training and "
+      "validation; bring them back, or train in another --workdir"
     )
   if not info["finished"]:
     _log.warning("this run has not finished its training; the numbers are those of its last epoch")
