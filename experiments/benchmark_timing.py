@@ -21,11 +21,15 @@ def timed(function: Callable[[], object], repeats: int) -> tuple[float, float]:
   return median, max(times[0] - median, 0.0)
 
 
-def matrix_product_ceiling(dtype: str, repeats: int, size: int = 4096) -> float:
-  """FLOP a second of a plain matrix product on all local devices."""
-  a = jnp.ones((parallel.num_devices(), size, size), dtype)
+def matrix_product_ceiling(dtype: str, repeats: int) -> float:
+  """FLOP a second of a plain matrix product on all local devices, of the size that is fastest."""
   product = parallel.map_devices(lambda x: x @ x, split=(True,), split_outputs=True)
-  return parallel.num_devices() * 2 * size**3 / timed(lambda: product(a), repeats)[0]
+
+  def speed(size: int) -> float:
+    a = jnp.ones((parallel.num_devices(), size, size), dtype)
+    return parallel.num_devices() * 2 * size**3 / timed(lambda: product(a), repeats)[0]
+
+  return max(speed(size) for size in (1024, 2048, 4096))
 
 
 def bandwidth_ceiling(repeats: int, size: int = 2**25) -> float:
