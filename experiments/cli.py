@@ -215,7 +215,10 @@ def measure_run(command: str, measure: Callable[..., dict], **arguments) -> dict
 def _parse_flags(argv: list[str]) -> list[str]:
   """absl's parser, with a plain message where a config file or key does not exist."""
   try:
-    return app.parse_flags_with_usage(argv)
+    rest = app.parse_flags_with_usage(argv)
+    if "config" in flags.FLAGS and flags.FLAGS.config is not None:
+      config()  # Only now a file that cannot be read is noticed.
+    return rest
   except (AttributeError, KeyError):
     _fail(_unknown_keys(argv), 1)
   except OSError as error:

@@ -193,7 +193,7 @@ def test_help_lists_the_flags_that_commands_share(tmp_path):
     ("train", ["--config=configs/tiny.py"], "--workdir is missing"),
     ("train", ["--workdir=x", "--config=configs/tiny.py", "--config.data.dri=y"], "data.dir"),
     ("train", ["--workdir=x", "--config=configs/tiny.py", "--config.modle.addon=y"], "model.addon"),
-    ("train", ["--workdir=x", "--config=configs/nope.py"], "configs/nope.py"),
+    ("train", ["--workdir=x", "--config=configs/nope.py"], "error: the config file cannot be read"),
     ("evaluate", ["--workdir=nowhere"], "holds no run"),
     ("evaluate", ["--workdir=RUN", "surplus"], "surplus"),
     ("explain", ["--prototypes=a"], "--prototypes=a must be numbers of prototypes"),
