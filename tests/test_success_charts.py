@@ -28,7 +28,7 @@ def test_rates_by_k_with_their_controls():
   shown = [np.round(line.get_ydata()).tolist() for line in lines]
   assert [30, 60, 90] in shown and [50, 50, 100] in shown and shown.count([0, 0, 0]) == 2
   labels = [text.get_text() for text in figure.legends[0].get_texts()]
-  assert labels[0] == "paper, n = 10" and "authors, random noise" in labels
+  assert labels[0] == "paper, n = 10" and "authors, random noise, n = 10" in labels
   canvas.png_bytes(figure)
 
 

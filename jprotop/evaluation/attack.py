@@ -23,7 +23,7 @@ def rows_that_fit(model: ProtoPNet, image_size: int) -> int:
   """Images [S, S, 3] to attack at once, on all devices together; at least one a device.
 
   Half of a device's memory holds what the backward pass keeps of its images. That is counted by
-  shapes alone, nothing is compiled: about twice what compiled programs keep.
+  shapes alone, nothing is compiled: 1.3 to 1.9 times what compiled programs keep.
   """
 
   def kept(count: int) -> int:
