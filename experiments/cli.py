@@ -108,10 +108,8 @@ def _kind_of_cpu() -> str:
 
 def _batch_size(trains: bool) -> int:
   """Of the training, where there is one; `authors` keeps to one device, and its batch norm too."""
-  settings = None
-  if "config" in flags.FLAGS and flags.FLAGS.config is not None:
-    settings = config()
-  elif trains and WORKDIR.value:
+  settings = _config_if_given()
+  if settings is None and trains and WORKDIR.value:
     settings = read_config(pathlib.Path(WORKDIR.value))
   if settings is None:
     return _MEASURING_BATCH
@@ -132,6 +130,11 @@ def config() -> dict:
   if flags.FLAGS.config is None:
     raise InputError("--config is missing; name a config file, as in --config=configs/demo.py")
   return flags.FLAGS.config.to_dict()
+
+
+def _config_if_given() -> dict | None:
+  """None also where a command takes no --config."""
+  return config() if "config" in flags.FLAGS and flags.FLAGS.config is not None else None
 
 
 def workdir(*, must_exist: bool = False) -> pathlib.Path:
@@ -216,8 +219,7 @@ def _parse_flags(argv: list[str]) -> list[str]:
   """absl's parser, with a plain message where a config file or key does not exist."""
   try:
     rest = app.parse_flags_with_usage(argv)
-    if "config" in flags.FLAGS and flags.FLAGS.config is not None:
-      config()  # Only now a file that cannot be read is noticed.
+    _config_if_given()  # Only now a file that cannot be read is noticed.
     return rest
   except (AttributeError, KeyError):
     _fail(_unknown_keys(argv), 1)

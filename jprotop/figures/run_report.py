@@ -2,7 +2,7 @@
 
 import os
 import pathlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from jprotop.figures import tables
@@ -79,48 +79,48 @@ _BY_NETWORK = ("success_rate", "jpeg_drift")
 
 
 def _others(workdir: pathlib.Path, results: Mapping[str, Any]) -> Iterator[Section]:
-  """Of what a study shows of its networks, what this run measured and _SECTIONS lacks.
-
-  Where a study shows the same figures of several networks, a run takes the section of its own kind.
-  """
+  """Of what a study shows of its networks, what this run measured and _SECTIONS lacks."""
   network = results["config"]["variant"]
-  known = {"config", "vanishing_head", *_BY_NETWORK}
-  found = {name: value for name, value in results.items() if name in known}
-  found |= {name: {network: found[name]} for name in _BY_NETWORK if name in found}
+  found = {name: {network: results[name]} for name in _BY_NETWORK if name in results}
+  if "vanishing_head" in results:
+    found["vanishing_head"] = results["vanishing_head"]
+  homes = _homes(network)
+  for heading, caption, rows, columns, _ in CONTENT:
+    patterns = [pattern for pattern, home in homes.items() if home == heading]
+    numbers = rows(found) if rows else []
+    yield _section(workdir, heading, caption, patterns, rows=numbers, columns=columns)
+
+
+def _homes(network: str) -> dict[str, str]:
+  """The heading of each kind of figure: one that speaks of this network, if there is one."""
+  homes = {}
+  for heading, *_, pictures in CONTENT:
+    for kind, _, pattern, _ in pictures:
+      if kind == network or pattern not in homes:
+        homes[pattern] = heading
   shown = {pattern for pattern, _, _ in _SECTIONS}
-  own = sorted(CONTENT, key=lambda content: all(kind != network for kind, *_ in content[-1]))
-  sections = {}
-  for heading, caption, rows, columns, pictures in own:
-    patterns = dict.fromkeys(pattern for *_, pattern, _ in pictures if pattern not in shown)
-    shown.update(patterns)
-    section = Section(
-      heading=heading,
-      caption=caption,
-      pictures=[p for pattern in patterns for p in _pictures(workdir, pattern, heading)],
-      rows=rows(found) if rows else [],
-      columns=columns,
-    )
-    if section.pictures or section.rows:
-      sections[heading] = section
-  yield from (sections[heading] for heading, *_ in CONTENT if heading in sections)
+  return {pattern: heading for pattern, heading in homes.items() if pattern not in shown}
 
 
-def _pictures(workdir: pathlib.Path, pattern: str, heading: str) -> list[Picture]:
-  files = sorted((workdir / "figures").glob(pattern))[:_GALLERY_PAGES]
-  return [Picture(path.read_bytes(), f"{heading}: {path.stem.replace('_', ' ')}") for path in files]
+def _section(
+  workdir: pathlib.Path, heading: str, caption: str, patterns: Iterable[str], **table
+) -> Section:
+  pictures = []
+  for pattern in patterns:
+    files = sorted((workdir / "figures").glob(pattern))
+    shown = files[:_GALLERY_PAGES]
+    if len(files) > len(shown):
+      caption += f" The first {len(shown)} of {len(files)} pages; the others are in figures/."
+    pictures += [
+      Picture(path.read_bytes(), f"{heading}: {path.stem.replace('_', ' ')}") for path in shown
+    ]
+  return Section(heading=heading, caption=caption, pictures=pictures, **table)
 
 
 def write_run_report(workdir: pathlib.Path, results: dict) -> pathlib.Path:
   """Writes report.html into a run's folder from `results` and the figures found there."""
-  sections = []
-  for pattern, heading, caption in _SECTIONS:
-    count = len(list((workdir / "figures").glob(pattern)))
-    if count > _GALLERY_PAGES:
-      caption += f" The first {_GALLERY_PAGES} of {count} pages; the others are in figures/."
-    if count:
-      pictures = _pictures(workdir, pattern, heading)
-      sections.append(Section(heading=heading, caption=caption, pictures=pictures))
-  sections += _others(workdir, results)
+  own = (_section(workdir, heading, caption, [pattern]) for pattern, heading, caption in _SECTIONS)
+  sections = [s for s in (*own, *_others(workdir, results)) if s.pictures or s.rows]
   return write_report(workdir / "report.html", results=results, figures=sections)
 
 

@@ -52,6 +52,7 @@ def import_checkpoint(
   except InputError as error:
     raise InputError(f"{path}: {error}") from error
   image_size = file.attributes.get("img_size")
+  image_size = image_size if isinstance(image_size, int) else None
   config = runs.check_config(_config_of(config, found.model, image_size))
   dataset = _dataset(config, found.model.num_classes)
   provenance, sources = _provenance(found.model, variables, dataset, config, boxes)
@@ -64,7 +65,7 @@ def import_checkpoint(
     "form": file.form,
     "classes_from": found.classes_from,
     "similarity_from": found.similarity_from,
-    "image_size_from": "the file" if isinstance(image_size, int) else _SIZE_NOT_TOLD,
+    "image_size_from": _SIZE_NOT_TOLD if image_size is None else "the file",
     "sources": sources,
   }
   info = {
@@ -83,10 +84,10 @@ def import_checkpoint(
   return imported
 
 
-def _config_of(config: dict, model: ProtoPNet, image_size: object) -> dict:
+def _config_of(config: dict, model: ProtoPNet, image_size: int | None) -> dict:
   """The config with what the file says of the network, and of its images' size if it does."""
   data = {**config["data"], "validation_share": 0.0}
-  if isinstance(image_size, int):
+  if image_size is not None:
     data["image_size"] = image_size
   per_class = max(collections.Counter(model.prototype_class).values())
   fields = ("backbone", "addon", "prototype_depth", "similarity", "distance")
