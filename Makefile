@@ -1,12 +1,14 @@
 # make demo: from nothing to runs/demo/report.html.   make test: linter, formatter, all tests.
 # make test-torch: the tests that compare with PyTorch, which it installs.
+# make wheel: dist/jprotop-*.whl.   make test-wheel: it works in an environment of its own.
 PYTHON ?= python3
 BIN := .venv/bin
+INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: demo test test-torch clean
+.PHONY: demo test test-torch wheel test-wheel clean
 
 demo: .venv/.installed
-	$(BIN)/python -m experiments.reproduce --config=configs/demo.py --workdir=runs/demo
+	$(BIN)/jprotop reproduce --config=demo --workdir=runs/demo
 
 test: .venv/.installed-test
 	$(BIN)/ruff check .
@@ -16,20 +18,28 @@ test: .venv/.installed-test
 test-torch: .venv/.installed-torch
 	$(BIN)/python -m pytest tests/with_torch
 
-.venv/.installed: setup.cfg pyproject.toml constraints.txt
+# Files of an earlier build would get into the wheel.
+wheel: .venv/.installed
+	rm -rf build dist/jprotop-*.whl
+	$(BIN)/python -m pip wheel --quiet --disable-pip-version-check --no-deps --wheel-dir=dist .
+
+test-wheel: wheel
+	PYTHON=$(PYTHON) bash tests/wheel.sh dist/jprotop-*.whl
+
+.venv/.installed: setup.cfg setup.py pyproject.toml constraints.txt
 	$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 11))" || \
 	  { echo "jprotop needs Python 3.11 or newer; try make PYTHON=python3.12"; exit 1; }
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e .
+	$(INSTALL) -e .
 	touch $@
 
 .venv/.installed-test: .venv/.installed
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[test]'
+	$(INSTALL) -e '.[test]'
 	touch $@
 
 .venv/.installed-torch: .venv/.installed-test
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[torch]'
+	$(INSTALL) -e '.[torch]'
 	touch $@
 
 clean:
-	rm -rf .venv runs build *.egg-info
+	rm -rf .venv runs build dist *.egg-info

@@ -1,17 +1,17 @@
 """The paper's ResNet-34 on CUB-200-2011 (Table 1: 79.58% test accuracy).
 
-  python -m experiments.reproduce --config=configs/cub_resnet34.py --config.data.dir=CUB_200_2011 \
+  jprotop reproduce --config=configs/cub_resnet34.py --config.data.dir=CUB_200_2011 \
     --workdir=runs/resnet34
 
 Starts from torchvision's ImageNet weights; configs/cub_resnet18.py says what to do without them.
 """
 
-from configs import base
+from jprotop.runs import config as base
 
 
-def get_config(variant="standard"):
-  config = base.get_config(variant)
-  config.init.backbone = "torchvision"
-  config.model.backbone = "resnet34"
-  config.model.prototype_depth = 256
+def get_config(network="standard"):
+  config = base.get_config(network)
+  config.train.init.backbone = "torchvision"
+  config.train.model.backbone = "resnet34"
+  config.train.model.prototype_depth = 256
   return config

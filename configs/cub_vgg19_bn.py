@@ -1,17 +1,17 @@
 """VGG-19 with batch norm on CUB-200-2011 (App. E: 79.24% test accuracy).
 
-  python -m experiments.reproduce --config=configs/cub_vgg19_bn.py --config.data.dir=CUB_200_2011 \
+  jprotop reproduce --config=configs/cub_vgg19_bn.py --config.data.dir=CUB_200_2011 \
     --workdir=runs/vgg19_bn
 
 Starts from torchvision's ImageNet weights; configs/cub_resnet18.py says what to do without them.
 """
 
-from configs import base
+from jprotop.runs import config as base
 
 
-def get_config(variant="standard"):
-  config = base.get_config(variant)
-  config.init.backbone = "torchvision"
-  config.model.backbone = "vgg19_bn"
-  config.model.prototype_depth = 128
+def get_config(network="standard"):
+  config = base.get_config(network)
+  config.train.init.backbone = "torchvision"
+  config.train.model.backbone = "vgg19_bn"
+  config.train.model.prototype_depth = 128
   return config

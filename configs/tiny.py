@@ -1,25 +1,26 @@
 """The smallest whole run, for tests: 3 ToyBirds classes, one epoch a phase, well under a minute."""
 
-from configs import base
+from jprotop.runs import config as base
 
 
-def get_config(variant="standard"):
-  config = base.get_config(variant)
-  config.data.name = "toybirds"
-  config.data.image_size = 64
-  config.data.copies = 2
-  config.data.validation_share = 0.2
-  config.data.toy.update({"num_classes": 3, "images_per_class": 6, "size": 64})
-  config.model.backbone = "resnet_small"
-  config.model.prototypes_per_class = 2
-  config.model.prototype_depth = 16
-  training = config.training
-  training.batch_size = training.push_batch_size = training.evaluation_batch_size = 8
+def get_config(network="standard"):
+  config = base.get_config(network)
+  config.train.data.name = "toybirds"
+  config.train.data.image_size = 64
+  config.train.data.copies = 2
+  config.train.data.validation_share = 0.2
+  config.train.data.toy.update({"num_classes": 3, "images_per_class": 6, "size": 64})
+  config.train.model.backbone = "resnet_small"
+  config.train.model.prototypes_per_class = 2
+  config.train.model.prototype_depth = 16
+  train = config.train
+  train.batch_size = 8
+  config.compute.push_batch_size = config.compute.evaluation_batch_size = 8
   for phase in ("pretrain", "warm", "joint", "last_layer"):
-    training[phase].epochs = 1
-  config.attack.num_images = 4
-  config.attack.num_steps = 2
-  config.attack.batch_size = 4
-  config.success_rate.num_images = 4
-  config.robust.num_steps = 2
+    train[phase].epochs = 1
+  config.measure.attack.num_images = 4
+  config.measure.attack.num_steps = 2
+  config.compute.attack_batch_size = 4
+  config.measure.success_rate.num_images = 4
+  config.measure.class_pgd.num_steps = 2
   return config

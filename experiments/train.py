@@ -1,40 +1,6 @@
-r"""Trains a prototype network: warm, joint, push, last layer. A killed run goes on where it was.
+import sys
 
-  python -m experiments.train --config=configs/demo.py --workdir=runs/demo
-
-Any config value can be changed: --config.data.dir=DIR --config.seed=1. See configs/base.py.
-
-All devices of the machine share each batch. Those of several machines, or processes, do too where
-each is given the command: on a TPU pod, with Slurm (a task for each GPU), on hosts with GPUs, and
-as two processes on one CPU:
-
-  gcloud compute tpus tpu-vm ssh POD --worker=all --command="cd jprotop && \
-    .venv/bin/python -m experiments.train --config=CONFIG --workdir=RUN --coordinator=auto"
-  srun --ntasks-per-node=GPUS python -m experiments.train --config=CONFIG --workdir=RUN \
-    --coordinator=auto
-  for i in 0 1; do ssh host$i "cd jprotop && .venv/bin/python -m experiments.train \
-    --config=CONFIG --workdir=RUN --coordinator=host0:8476 --num_processes=2 --process_id=$i" & \
-    done; wait
-  for i in 0 1; do python -m experiments.train --config=configs/tiny.py --workdir=runs/two \
-    --coordinator=localhost:8476 --num_processes=2 --process_id=$i & done; wait
-
-Other commands take the same flags. The first process (0) alone reads and writes RUN, on its own
-disk, and speaks for all; every host needs the data, and prepares them in its cache, or waits for
-the one that does so in a cache that they share. If a process dies, the others end within
---peer_timeout seconds; the same command goes on from the last checkpoint, also with another number
-of devices, as long as they divide the batch.
-"""
-
-from experiments import cli
-from jprotop.training import loop
-
-
-def main() -> None:
-  workdir = cli.workdir()
-  loop.train(cli.config(), str(workdir))
-  print(f"Trained: {workdir}. Next: python -m experiments.evaluate --workdir={workdir}")
-
+from jprotop.cli.main import start
 
 if __name__ == "__main__":
-  cli.define_config()
-  cli.run(main)
+  start("train", *sys.argv[1:])

@@ -8,7 +8,7 @@ from typing import Any
 
 from jprotop.errors import InputError
 
-__all__ = ["InputError", "load"]
+__all__ = ["InputError", "load", "load_extensions"]
 
 
 def load(workdir: str) -> tuple[Any, dict, dict]:
@@ -22,6 +22,17 @@ def load(workdir: str) -> tuple[Any, dict, dict]:
   Raises:
     InputError: no run, no checkpoint yet, or one that does not fit the run's config.
   """
-  from jprotop.training import runs  # Not at import: it brings JAX.
+  from jprotop.runs import run as runs  # Not at import: it brings JAX.
 
   return runs.load(workdir)
+
+
+def load_extensions(*paths: str) -> None:
+  """Runs files of Python that register what jprotop lacks; see docs/extending.md.
+
+  Raises:
+    InputError: a file does not exist or does not run; the message has the line.
+  """
+  from jprotop.runs import config_files
+
+  config_files.load_extensions(paths)

@@ -183,3 +183,14 @@ def least_active_rectangle(similarity_map: np.ndarray, source: np.ndarray) -> np
     return None
   y, x, height, width = best[1]
   return cell_rectangle((y, x), (y + height - 1, x + width - 1), grid)
+
+
+def max_over_cells(maps: np.ndarray, cells: np.ndarray) -> np.ndarray:
+  """Maximum of maps [N, h, w] over boolean cells [N, h, w], [N]."""
+  return np.where(cells, maps, -np.inf).max(axis=(1, 2))
+
+
+def peak_inside(maps: np.ndarray, cells: np.ndarray) -> np.ndarray:
+  """Whether the first maximum of each map [N, h, w] lies in its cells."""
+  flat = maps.reshape(len(maps), -1)
+  return cells.reshape(len(maps), -1)[np.arange(len(maps)), flat.argmax(axis=1)]

@@ -14,7 +14,7 @@ import jax.numpy as jnp  # noqa: E402
 import numpy as np  # noqa: E402
 import pytest  # noqa: E402
 
-from jprotop.models import protopnet  # noqa: E402
+from jprotop.prototypes import protopnet  # noqa: E402
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
 # Programs that stay in JAX's caches are many objects, which need not be looked through so often.

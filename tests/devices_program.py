@@ -11,13 +11,15 @@ import jax
 import numpy as np
 from flax.traverse_util import flatten_dict
 
-from configs import base
-from experiments.launch import greet
-from jprotop import parallel, push
-from jprotop.evaluation import attack
-from jprotop.models import protopnet
+from jprotop import parallel
+from jprotop.attacks import perturb as attack
+from jprotop.attacks.budget import Budget
+from jprotop.cli.launch import greet
+from jprotop.prototypes import protopnet, push, selectors
+from jprotop.prototypes.see import Network, see
+from jprotop.runs import config as base
+from jprotop.runs.checkpoints import Checkpoints
 from jprotop.training import phases, steps
-from jprotop.training.checkpoints import Checkpoints
 
 NETWORK = {
   "backbone": "resnet_small",
@@ -30,7 +32,7 @@ NETWORK = {
 }
 SIZE, CLASSES = 32, 3
 BATCH = 16  # Of which the last device of eight has padding alone: there are 13 images.
-TRAINING = base.get_config().training.to_dict()
+TRAINING = base.get_config().train.to_dict()
 
 
 def images():
@@ -88,7 +90,7 @@ def _attacked(model, variables):
   data, (height, width) = images(), protopnet.grid_of(model, SIZE)
   cells = np.zeros((2, 13, height, width), bool)
   cells[0, :, 0, 0] = cells[1, :, 1, 1] = True
-  order = attack.Order(
+  batch = attack.AttackBatch(
     image=data["image"],
     pixels=rng.random((13, SIZE, SIZE)) < 0.5,
     prototype=np.arange(13) % len(model.prototype_class),
@@ -96,8 +98,8 @@ def _attacked(model, variables):
     source=cells[0],
     target=cells[1],
   )
-  budget = attack.Budget(num_steps=3)
-  return attack.perturb(model, variables, order, budget, kind="move", batch_size=BATCH)
+  budget = Budget(num_steps=3)
+  return attack.perturb(Network(model, variables), batch, budget, batch_size=BATCH)
 
 
 def measure(run):
@@ -105,9 +107,8 @@ def measure(run):
   model, state = restored(run)
   variables = {"params": state.params, "batch_stats": state.batch_stats}
   data = images()
-  logits = attack.find(model, variables, data["image"], np.zeros((13, 1), int), batch_size=BATCH)[
-    "logits"
-  ]
+  network = Network(model, variables)
+  logits = see(network, data["image"], selectors.logits, batch_size=BATCH)
   chunks = parallel.chunks(data, BATCH // 2)
   _, sources = push.find_sources(model, variables, chunks, image_size=SIZE, batch_size=BATCH // 2)
   attacked = _attacked(model, variables)

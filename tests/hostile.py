@@ -7,7 +7,7 @@ import pytest
 from torch_archives import row_file, tar_file, zip_file
 
 from jprotop.errors import InputError
-from jprotop.interchange import torch_files
+from jprotop.torch_io import torch_files
 
 DATA = np.arange(4, dtype=np.float32).tobytes()
 LARGE = 2**27  # bytes, which is 128 MB

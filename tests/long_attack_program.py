@@ -4,26 +4,29 @@ import jax
 import numpy as np
 from single_device import one_device
 
-from configs import base
 from jprotop import parallel
-from jprotop.evaluation import attack
-from jprotop.models.protopnet import grid_of, make_model
+from jprotop.attacks import perturb as attack
+from jprotop.attacks.budget import Budget
+from jprotop.prototypes.protopnet import grid_of, make_model
+from jprotop.prototypes.see import Network
+from jprotop.runs import config as base
 
 SIZE, STEPS = 112, 80
 
 
 def main():
   parallel.use_cpu_cores(240)
-  network = base.get_config().to_dict()["model"] | {"backbone": "resnet_small"}
+  network = base.get_config().to_dict()["train"]["model"] | {"backbone": "resnet_small"}
   model, count = make_model(network, num_classes=3), 2 * parallel.num_devices()
   variables = jax.jit(model.init)(jax.random.key(0), np.zeros((1, SIZE, SIZE, 3), np.float32))
+  network = Network(model, variables)
   target = np.zeros((count, *grid_of(model, SIZE)), bool)
   target[:, :2, :2] = True
   images = np.random.default_rng(0).random((count, SIZE, SIZE, 3), np.float32)
 
   def attacked(start, stop):
     rows = slice(start, stop)
-    order = attack.Order(
+    batch = attack.AttackBatch(
       image=images[rows],
       pixels=np.ones((stop - start, SIZE, SIZE), bool),
       prototype=np.zeros(stop - start, int),
@@ -31,8 +34,8 @@ def main():
       source=~target[rows],
       target=target[rows],
     )
-    budget = attack.Budget(num_steps=STEPS)
-    found = attack.perturb(model, variables, order, budget, kind="move", batch_size=stop - start)
+    budget = Budget(num_steps=STEPS)
+    found = attack.perturb(network, batch, budget, batch_size=stop - start)
     return found.image
 
   together = attacked(0, count)

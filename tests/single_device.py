@@ -6,7 +6,8 @@ import functools
 import jax
 import pytest
 
-from jprotop import parallel, push
+from jprotop import parallel
+from jprotop.prototypes import push
 from jprotop.training import steps
 
 

@@ -2,14 +2,14 @@
 
 import copy
 
-from jprotop import metrics
-
-NETWORKS = ("standard", "jpeg", "adversarial", "jpeg_augmented")
+from jprotop import statistics
+from jprotop.runs import results
+from jprotop.runs.config import NETWORKS
 
 
 def share(count, total):
   """A share, count of total."""
-  return metrics.share([True] * count + [False] * (total - count))
+  return statistics.share([True] * count + [False] * (total - count))
 
 
 def mean(value, half=0.05, total=100):
@@ -17,17 +17,22 @@ def mean(value, half=0.05, total=100):
   return {"value": value, "total": total, "interval": [value - half, value + half]}
 
 
-def accuracies(clean, altered, robust=0):
-  """The `evaluate` section of one network, in images of 1000."""
-  return {
+def accuracies(clean, altered, pgd=0, classes=()):
+  """The `accuracy` record of one network, in test images of 1000."""
+  test = {
     "clean": share(clean, 1000),
     "altered": share(altered, 1000),
     "altered_every_class": share(altered - 1, 1000),
-    "robust": share(robust, 1000),
-    "compressed_classes": {"clean": share(clean // 2, 500), "altered": share(altered // 2, 500)},
-    "uncompressed_classes": {"clean": share(clean // 2, 500)},
+    "pgd_accuracy": share(pgd, 1000),
+    "altered_classes": {"clean": share(clean // 2, 500), "altered": share(altered // 2, 500)},
+    "other_classes": {"clean": share(clean // 2, 500)},
     "altered_minus_clean": mean((altered - clean) / 1000, half=0.01, total=1000),
+    "alteration": "jpeg",
+    "confusion": [],
+    "class_names": list(classes),
+    "finished_training": True,
   }
+  return {"test": test}
 
 
 def rates(successes, control=2):
@@ -38,18 +43,68 @@ def rates(successes, control=2):
     "num_not_attackable": 0,
     "num_fewer_than_asked": 0,
     "top_k": 5,
+    "seed": 0,
+    "budget": budget(),
     "rate_at": by_k,
     "prediction_kept": share(successes - 1, successes),
     "success_and_prediction_kept": share(successes - 1, 200),
-    "control": {"rate_at": {str(k): share(control, 200) for k in range(1, 6)}},
+    "control": {
+      "num_not_attackable": 0,
+      "rate_at": {str(k): share(control, 200) for k in range(1, 6)},
+    },
     "parts": None,
+  }
+
+
+def budget():
+  return {
+    "eps": 8 / 255,
+    "step_size": 2 / 255,
+    "num_steps": 40,
+    "random_start": True,
+    "survive_jpeg": None,
+  }
+
+
+def head_on_stomach(**metrics):
+  """The `head_on_stomach` record of one network; `metrics` are other than otherwise."""
+  similarities = {
+    f"similarity_{cells}_{when}": mean(3.0, total=20)
+    for cells in ("source", "target")
+    for when in ("before", "after")
+  }
+  found = {
+    "moved_to_target": share(18, 20),
+    "control_moved": share(0, 20),
+    "moved_and_prediction_kept": share(17, 20),
+    "prediction_kept": share(19, 20),
+    "exceeds_clean_maximum": share(15, 20),
+    "exceeds_clean_maximum_by": mean(1.9),
+    "clean_peak_in_target": share(0, 20),
+    **similarities,
+    "largest_change": 8 / 255,
+    "share_below_attacked": mean(0.98, half=0.01),
+    "share_below_4": mean(0.999, 0.001),
+  }
+  return {
+    "request": {"images": None, "prototype": None, "cells": None, "part": None},
+    "num_images": 20,
+    "not_attacked": [],
+    "num_overlapping": 0,
+    "unreadable": [],
+    "protocol": "paper",
+    "seed": 0,
+    **budget(),
+    "metrics": {**found, **metrics},
+    "by_target": {"stomach": {"moved_to_target": share(18, 20)}},
+    "images": [],
   }
 
 
 def drift(drop, overlap=0.3, kept=5, top_kept=30):
   """The numbers of one network and one selection of the JPEG experiment."""
   means = {
-    "similarity_compressed": 4.6,
+    "similarity_altered": 4.6,
     "similarity_clean": 4.6 - drop,
     "similarity_drop": drop,
     "similarity_drop_reverse": drop,
@@ -66,74 +121,85 @@ def drift(drop, overlap=0.3, kept=5, top_kept=30):
   }
 
 
-def jpeg_drift(drop, top_kept=30):
-  """The `jpeg_drift` section of one network."""
-  names = ("paper", "compressed_classes", "uncompressed_classes", "all")
+def alteration(drop, top_kept=30):
+  """The `alteration` record of one network."""
+  names = ("paper", "altered_classes", "other_classes", "all")
   return {
-    "quality": 20,
+    "alteration": "jpeg",
+    "parameter": 20,
     "classes": ["001.Black_footed_Albatross"],
+    "trained_on": "altered",
+    "trained_as_measured": True,
     "top_k": 5,
     "num_prototypes": 2000,
+    "shown": [3, 17],
     "selections": {name: drift(drop, top_kept=top_kept) for name in names},
+  }
+
+
+def training():
+  """The `training` record of one network."""
+  return {
+    "push": {
+      "num_prototypes": 2000,
+      "distinct": 1990,
+      "accuracy_before": share(790, 1000),
+      "accuracy_after": share(780, 1000),
+    }
+  }
+
+
+def config(backbone="resnet34", *, data="cub", seed=0):
+  """What a study's config says of what its numbers depend on."""
+  jpeg = {"name": "jpeg", "parameter": 20, "classes": "default", "seed": seed}
+  noise = {"eps": 8 / 255, "step_size": 2 / 255}
+  return {
+    "data": {"dir": f"/data/{seed}", "cache": ""},
+    "train": {
+      "network": "standard",
+      "protocol": "paper",
+      "seed": seed,
+      "data": {"name": data, "image_size": 224, "validation_share": 0.1},
+      "model": {"backbone": backbone, "prototype_depth": 256},
+      "batch_size": 80,
+      "alteration": jpeg,
+    },
+    "measure": {
+      "protocol": "paper",
+      "seed": seed,
+      "attack": {**noise, "num_images": 20, "num_steps": 40},
+      "class_pgd": {**noise, "num_steps": 10},
+      "alteration": jpeg,
+    },
+    "compute": {"attack_batch_size": 10},
   }
 
 
 def study(backbone="resnet34", *, data="cub", classes=200, seed=0, more=0):
   """A study in which all of the paper's claims hold; `more` images are right than otherwise."""
   names = [f"{i + 1:03d}.Class_{i}" for i in range(classes)]
-  evaluate = {
-    "standard": accuracies(790 + more, 700, robust=0),
-    "jpeg": accuracies(460 + more, 820),
-    "adversarial": accuracies(580 + more, 500, robust=240),
-    "jpeg_augmented": accuracies(770 + more, 760),
-  }
   return copy.deepcopy(
     {
-      "config": {
-        "seed": seed,
-        "protocol": "paper",
-        "variant": "standard",
-        "data": {"name": data, "dir": f"/data/{seed}", "image_size": 224, "validation_share": 0.1},
-        "model": {"backbone": backbone, "prototype_depth": 256},
-        "attack": {"eps": 8 / 255, "step_size": 2 / 255, "num_steps": 40, "batch_size": 10},
-        "training": {"batch_size": 80},
-      },
-      "environment": {"python": "3.11.7"},
-      "seed": seed,
-      "protocol": "paper",
+      **results.header(config(backbone, data=data, seed=seed)),
+      "environment": {"reproduce": {"python": "3.11.7"}},
       # The validation split, and so the identity, is drawn from the seed.
       "data": f"{data}-{classes}-{seed}",
-      "evaluate": {name: {**n, "class_names": names} for name, n in evaluate.items()},
-      "push": {
-        name: {
-          "num_prototypes": 2000,
-          "distinct": 1990,
-          "accuracy_before": share(790, 1000),
-          "accuracy_after": share(780, 1000),
-        }
-        for name in NETWORKS
-      },
+      "head_on_stomach": {"standard": head_on_stomach()},
       "success_rate": {
         "standard": {"paper": rates(150), "authors": rates(186), "ablation": []},
         "adversarial": {"paper": rates(30), "authors": rates(54)},
       },
-      "head_on_stomach": {
-        "eps": 8 / 255,
-        "metrics": {
-          "moved_to_target": share(18, 20),
-          "control_moved": share(0, 20),
-          "moved_and_prediction_kept": share(17, 20),
-          "prediction_kept": share(19, 20),
-          "exceeds_clean_maximum": share(15, 20),
-          "exceeds_clean_maximum_by": mean(1.9),
-          "percentile_of_attacked": mean(0.98, half=0.01),
-          "percentile_of_4": mean(0.999, 0.001),
-        },
+      "alteration": {
+        "altered": alteration(2.5),
+        "standard": alteration(0.1),
+        "remedied": alteration(0.4),
       },
-      "jpeg_drift": {
-        "jpeg": jpeg_drift(2.5),
-        "standard": jpeg_drift(0.1),
-        "jpeg_augmented": jpeg_drift(0.4),
+      "accuracy": {
+        "standard": accuracies(790 + more, 700, pgd=0, classes=names),
+        "altered": accuracies(460 + more, 820, classes=names),
+        "adversarial": accuracies(580 + more, 500, pgd=240, classes=names),
+        "remedied": accuracies(770 + more, 760, classes=names),
       },
+      "training": {network: training() for network in NETWORKS},
     }
   )

@@ -10,8 +10,8 @@ import pytest
 from commands import ROOT
 
 from jprotop import parallel
-from jprotop.evaluation import attack
-from jprotop.models.protopnet import ProtoPNet
+from jprotop.attacks import perturb as attack
+from jprotop.prototypes.protopnet import ProtoPNet
 
 SIZE = 64
 

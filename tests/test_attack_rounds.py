@@ -6,14 +6,18 @@ import numpy as np
 import pytest
 
 from jprotop import regions
+from jprotop.attacks import in_turn as attack_rounds
 from jprotop.attacks import pgd
+from jprotop.attacks.budget import Budget
+from jprotop.attacks.cases import RULES, Rules, source_cells
+from jprotop.attacks.in_turn import Subjects, attack_in_turn
+from jprotop.attacks.perturb import Views, see_own
 from jprotop.data.own_images import Images
 from jprotop.data.parts import PARTS
 from jprotop.errors import InputError
-from jprotop.evaluation import attack_rounds, success_rate
-from jprotop.evaluation.attack import Budget, Seen, find
-from jprotop.evaluation.attack_cases import RULES, Rules, source_cells
-from jprotop.evaluation.attack_rounds import Subjects, attack_in_turn
+from jprotop.experiments import success_numbers
+from jprotop.prototypes import selectors
+from jprotop.prototypes.see import Network, see
 
 GRID, SIZE = (4, 4), 32  # cells of 8 pixels
 PAPER, AUTHORS = RULES["paper"], RULES["authors"]
@@ -54,7 +58,7 @@ def made_subjects(maps):
   )
 
 
-class Network:
+class Scripted:
   """An attack whose outcome is set beforehand; it keeps what it was asked.
 
   `after[i][rank]` is the map on the attacked image, whose pixels all are 100 i + rank; `chained`
@@ -70,7 +74,7 @@ class Network:
     names = (100 * rows + rank).astype(np.float32)
     image = np.broadcast_to(names[:, None, None, None], (len(rows), SIZE, SIZE, 3))
     logits = np.array([[0.0, 1.0] if rank else [1.0, 0.0]] * len(rows))
-    return Seen(image, self.after[rows, rank], np.zeros((len(rows), 1)), logits)
+    return Views(image, self.after[rows, rank], np.zeros((len(rows), 1)), logits)
 
   def find(self, images, prototype):
     self.finds.append((images[:, 0, 0, 0].tolist(), prototype.tolist()))
@@ -90,7 +94,7 @@ def test_s_of_the_made_maps():
 
 def test_an_image_leaves_with_its_success_and_its_result_stays():
   subjects = made_subjects([[hot(0, 0)] * 3] * 4)
-  network = Network([[MOVES, STAYS, STAYS], [STAYS] * 3, [STAYS, MOVES, STAYS], [STAYS] * 3])
+  network = Scripted([[MOVES, STAYS, STAYS], [STAYS] * 3, [STAYS, MOVES, STAYS], [STAYS] * 3])
   outcome = network.run(subjects, PAPER)
   assert [(rows, rank) for rows, rank, *_ in network.attacks] == [
     ([0, 1, 2, 3], 0), ([1, 2, 3], 1), ([1, 3], 2)
@@ -103,7 +107,7 @@ def test_an_image_leaves_with_its_success_and_its_result_stays():
 
 
 def test_when_all_have_succeeded_nothing_more_is_attacked():
-  network = Network([[MOVES] * 3] * 2)
+  network = Scripted([[MOVES] * 3] * 2)
   network.run(made_subjects([[hot(0, 0)] * 3] * 2), PAPER)
   assert len(network.attacks) == 1
 
@@ -112,13 +116,13 @@ def test_when_all_have_succeeded_nothing_more_is_attacked():
 def test_success_is_strict(outside, rank):
   tie = np.zeros(GRID)
   tie[0, 0], tie[2, 1] = 1.0, outside
-  outcome = Network([[tie]]).run(made_subjects([[hot(0, 0)]]), PAPER)
+  outcome = Scripted([[tie]]).run(made_subjects([[hot(0, 0)]]), PAPER)
   assert outcome.rank.tolist() == [rank]
 
 
 def test_paper_takes_s_of_the_clean_image_and_its_exact_complement():
   subjects = made_subjects([[hot(0, 0), hot(0, 3)]])
-  network = Network([[STAYS, hot(0, 3)]])
+  network = Scripted([[STAYS, hot(0, 3)]])
   network.run(subjects, PAPER)
   for (_, _, source, target), corner in zip(network.attacks, [(0, 0), (0, 3)]):
     assert (source == cells(corner)).all() and (target == ~cells(corner)).all()
@@ -129,7 +133,7 @@ def test_authors_take_the_test_s_from_the_image_attacked_before():
   # On the clean image every prototype sits at (0, 0); on the attacked ones the next is at (3, 3),
   # so being found at (0, 0) is a success there.
   subjects = made_subjects([[hot(0, 0)] * 3])
-  network = Network([[STAYS, STAYS, STAYS]], chained=hot(3, 3))
+  network = Scripted([[STAYS, STAYS, STAYS]], chained=hot(3, 3))
   outcome = network.run(subjects, Rules(chained_source=True))
   assert network.finds == [([0.0], [1])]
   assert outcome.rank.tolist() == [1]
@@ -141,7 +145,7 @@ def test_authors_take_the_test_s_from_the_image_attacked_before():
 
 def test_the_chain_goes_on_from_the_last_attacked_image():
   subjects = made_subjects([[hot(0, 0)] * 3, [hot(0, 0), COVERING, hot(0, 0)]])
-  network = Network([[STAYS] * 3] * 2, chained=hot(0, 0))
+  network = Scripted([[STAYS] * 3] * 2, chained=hot(0, 0))
   network.run(subjects, Rules(chained_source=True))
   # Image 1 is attacked in every round too: what counts is the chained S, not the clean one.
   assert network.finds == [([0.0, 100.0], [1, 11]), ([1.0, 101.0], [2, 12])]
@@ -150,7 +154,7 @@ def test_the_chain_goes_on_from_the_last_attacked_image():
 def test_authors_make_rectangles_and_take_the_border_cell(monkeypatch):
   # A box that ends exactly on the border of cell (1, 1), in the middle of the grid.
   monkeypatch.setattr(regions, "high_activation_box", lambda *_: regions.Box(8, 16, 8, 16))
-  network = Network([[STAYS]], chained=STAYS)
+  network = Scripted([[STAYS]], chained=STAYS)
   network.run(made_subjects([[hot(1, 1)]]), AUTHORS)
   (_, _, source, target), = network.attacks  # fmt: skip
   assert (source == cells((1, 1), (1, 2), (2, 1), (2, 2))).all()
@@ -159,7 +163,7 @@ def test_authors_make_rectangles_and_take_the_border_cell(monkeypatch):
 
 def test_paper_tries_the_next_prototype_where_s_covers_the_grid():
   subjects = made_subjects([[COVERING, hot(0, 0)], [COVERING, COVERING], [hot(0, 0), COVERING]])
-  network = Network([[MOVES, MOVES], [MOVES, MOVES], [STAYS, MOVES]])
+  network = Scripted([[MOVES, MOVES], [MOVES, MOVES], [STAYS, MOVES]])
   outcome = network.run(subjects, PAPER)
   assert [(rows, rank) for rows, rank, *_ in network.attacks] == [([2], 0), ([0], 1)]
   assert outcome.rank.tolist() == [1, -1, -1]
@@ -171,7 +175,7 @@ def test_authors_drop_the_image_where_s_covers_the_grid():
   subjects = made_subjects(
     [[COVERING, hot(0, 0)], [hot(0, 0), COVERING], [hot(0, 0), COVERING], [hot(0, 0)] * 2]
   )
-  network = Network([[MOVES, MOVES], [STAYS, MOVES], [MOVES, MOVES], [STAYS, MOVES]])
+  network = Scripted([[MOVES, MOVES], [STAYS, MOVES], [MOVES, MOVES], [STAYS, MOVES]])
   outcome = network.run(subjects, Rules(drop_covered=True))
   # Image 1 is met only after a failure, image 2 succeeds before.
   assert outcome.attackable.tolist() == [False, False, True, True]
@@ -189,10 +193,10 @@ def test_the_rate_at_k_is_that_of_a_run_with_k_prototypes(rules):
   chained = np.stack([hot(0, 0), hot(3, 3), COVERING])[rng.integers(0, 3, (60, 5))]
 
   def rates(top_k):
-    network = Network(after)
+    network = Scripted(after)
     find = lambda _, prototype: chained[prototype // 10, prototype % 10]  # noqa: E731
     outcome = attack_in_turn(made_subjects(maps[:, :top_k]), rules, network.attack, find)
-    return success_rate.rates(outcome, top_k), outcome.attackable
+    return success_numbers.rates(outcome, top_k), outcome.attackable
 
   all_rates, attackable = rates(5)
   totals = set()
@@ -207,7 +211,7 @@ def test_the_rate_at_k_is_that_of_a_run_with_k_prototypes(rules):
 
 
 def test_nothing_is_left_to_attack():
-  network = Network([[MOVES]])
+  network = Scripted([[MOVES]])
   for rules in (PAPER, AUTHORS):
     assert network.run(made_subjects([[COVERING]]), rules).attackable.tolist() == [False]
   assert network.attacks == []
@@ -226,7 +230,6 @@ def test_top_k_must_be_a_number_of_prototypes(top_k):
 @pytest.fixture(scope="module")
 def subjects(tiny):
   """Five random pictures of 64 pixels, 4 x 4 cells, and their three most activated prototypes."""
-  model, variables = tiny
   rng = np.random.default_rng(3)
   images = Images(
     image=rng.random((5, 64, 64, 3)).astype(np.float32),
@@ -235,7 +238,8 @@ def subjects(tiny):
     points=np.zeros((5, len(PARTS), 3), np.float32),
   )
   every = np.tile(np.arange(6), (5, 1))
-  seen = find(model, variables, images.image, every, batch_size=4)
+  each = {"prototypes": every}
+  seen = see(Network(*tiny), images.image, selectors.own_maps, batch_size=4, each=each)
   prototypes = np.argsort(-seen["activations"], axis=1)[:, :3]
   return Subjects(
     images=images,
@@ -249,10 +253,16 @@ def subjects(tiny):
 BUDGET = Budget(eps=4 / 255, num_steps=3)
 
 
-def attack_all(tiny, subjects, rules, *, batch_size=4, kind="move"):
-  model, variables = tiny
+def attack_all(tiny, subjects, rules, *, batch_size=4, objective="move"):
   functions = attack_rounds.attacker(
-    model, variables, subjects, BUDGET, rules, kind=kind, seed=1, batch_size=batch_size, title=""
+    Network(*tiny),
+    subjects,
+    BUDGET,
+    rules,
+    objective=objective,
+    seed=1,
+    batch_size=batch_size,
+    title="",
   )
   return attack_in_turn(subjects, rules, *functions)
 
@@ -314,9 +324,9 @@ def test_the_same_as_one_image_at_a_time(tiny, subjects, protocol):
 
 
 def test_paper_touches_no_pixel_off_its_mask(tiny, subjects):
-  model, variables = tiny
+  network = Network(*tiny)
   attack, _ = attack_rounds.attacker(
-    model, variables, subjects, BUDGET, PAPER, kind="move", seed=1, batch_size=4, title=""
+    network, subjects, BUDGET, PAPER, objective="move", seed=1, batch_size=4, title=""
   )
   rows = np.array([1, 4])
   source = np.stack([source_cells(subjects.maps[i, 0], 64, PAPER) for i in rows])
@@ -327,12 +337,12 @@ def test_paper_touches_no_pixel_off_its_mask(tiny, subjects):
   assert change.max() <= BUDGET.eps + 1e-6
   # What it reports is what the network sees in these images.
   prototype = subjects.prototypes[rows, 0]
-  again = find(model, variables, seen.image, prototype[:, None], batch_size=2)
-  np.testing.assert_allclose(seen.similarity_map, again["similarity_maps"][:, 0], atol=1e-4)
+  again = see_own(network, seen.image, prototype, batch_size=2)
+  np.testing.assert_allclose(seen.similarity_map, again.similarity_map, atol=1e-4)
 
 
 def test_the_control_has_rounds_of_its_own(tiny, subjects):
-  control = attack_all(tiny, subjects, PAPER, kind="random")
+  control = attack_all(tiny, subjects, PAPER, objective=None)
   attacked = attack_all(tiny, subjects, PAPER)
   assert (control.rank >= 0).sum() < (attacked.rank >= 0).sum()
   # It tries on where the attack has succeeded already.

@@ -14,8 +14,10 @@ from configs import base, cub_resnet18, cub_resnet34, cub_small, cub_vgg19, cub_
 from jprotop import download
 from jprotop.data.batches import AugmentedEpochs
 from jprotop.errors import InputError
-from jprotop.interchange import backbones, export, names, torchvision
-from jprotop.training import loop, runs
+from jprotop.networks import families
+from jprotop.runs import run as runs
+from jprotop.torch_io import backbones, export, names
+from jprotop.training import loop
 
 GOLDEN = pathlib.Path(__file__).parent / "golden"
 
@@ -207,14 +209,16 @@ def make_config(cache, **changes):
   """Three classes of four birds; a single warm epoch, which leaves the backbone as it is."""
   config = base.get_config()
   with config.unlocked():
-    config.data.update({"name": "toybirds", "cache": str(cache), "image_size": 32, "copies": 1})
-    config.data.validation_share = 0.0
-    config.data.toy.update({"num_classes": 3, "images_per_class": 4, "size": 32})
-    config.model.update({"backbone": "resnet_small", "prototypes_per_class": 1})
-    config.model.prototype_depth = 8
-    config.training.update({"batch_size": 6, "push_batch_size": 6, "evaluation_batch_size": 6})
+    config.data.cache = str(cache)
+    train = config.train
+    train.data.update({"name": "toybirds", "image_size": 32, "copies": 1, "validation_share": 0.0})
+    train.data.toy.update({"num_classes": 3, "images_per_class": 4, "size": 32})
+    train.model.update({"backbone": "resnet_small", "prototypes_per_class": 1})
+    train.model.prototype_depth = 8
+    train.batch_size = 6
+    config.compute.update({"push_batch_size": 6, "evaluation_batch_size": 6})
     for phase in ("pretrain", "warm", "joint", "last_layer"):
-      config.training[phase].epochs = int(phase == "warm")
+      train[phase].epochs = int(phase == "warm")
     config.update_from_flattened_dict(changes)
   return config.to_dict()
 
@@ -249,7 +253,7 @@ def test_a_training_starts_from_the_file_and_goes_on_without_it(
   def die(*_):
     raise Killed
 
-  config = make_config(cache, **{"init.backbone": str(weights)})
+  config = make_config(cache, **{"train.init.backbone": str(weights)})
   for place, name in ((AugmentedEpochs, "epoch"), (loop.Trainer, "_push")):
     with monkeypatch.context() as patch:
       patch.setattr(place, name, die)
@@ -260,14 +264,16 @@ def test_a_training_starts_from_the_file_and_goes_on_without_it(
   _, variables, info = jprotop.load(tmp_path / "run")
   # The warm phase has not touched it, batch statistics included.
   assert_is_the_file(variables, drawn)
-  assert info["finished"] and info["config"]["init"]["backbone"] == str(weights)
+  assert info["finished"] and info["config"]["train"]["init"]["backbone"] == str(weights)
   assert "starts from random weights" not in caplog.text
-  with pytest.raises(InputError, match="another config"):
-    loop.train({**config, "init": {"backbone": ""}}, tmp_path / "run")
+  with pytest.raises(
+    InputError, match=r"another config.*\n  train\.init\.backbone: there .*, given ''"
+  ):
+    loop.train(make_config(cache), tmp_path / "run")
 
 
 def test_a_plain_classifier_may_start_from_it_too(weights, drawn, started):
-  variables = started(**{"init.backbone": str(weights), "training.pretrain.epochs": 1})
+  variables = started(**{"train.init.backbone": str(weights), "train.pretrain.epochs": 1})
   assert_is_the_file(variables, drawn)
 
 
@@ -279,23 +285,29 @@ def test_without_one_the_start_is_drawn_from_the_seed(drawn, started):
 @pytest.mark.parametrize(
   "source, message",
   [
-    ("nowhere.pth", r"init.backbone=/.*nowhere.pth is no file; give a \.pth file, 'torchvision'"),
-    ("/", "init.backbone=/ is no file"),
-    ("torchvision", "no ImageNet weights for model.backbone='resnet_small', only for resnet18"),
+    (
+      "nowhere.pth",
+      r"train.init.backbone=/.*nowhere.pth is no file; give a \.pth file, 'torchvision'",
+    ),
+    ("/", "train.init.backbone=/ is no file"),
+    (
+      "torchvision",
+      "no ImageNet weights for train.model.backbone='resnet_small', only for resnet18",
+    ),
   ],
 )
 def test_a_start_that_cannot_be_had_is_said_before_anything_is_done(
   source, message, started, tmp_path
 ):
   with pytest.raises(InputError, match=message):
-    started(**{"init.backbone": source, "data.cache": str(tmp_path / "unused")})
+    started(**{"train.init.backbone": source, "data.cache": str(tmp_path / "unused")})
   assert not (tmp_path / "run").exists() and not (tmp_path / "unused").exists()
 
 
 def test_a_file_of_another_network_is_refused_as_early(weights, started, tmp_path):
   with pytest.raises(InputError, match=r"(?s)small.pth: .*the backbone resnet18:\n.*missing: "):
-    changes = {"model.backbone": "resnet18", "data.image_size": 64}
-    started(**{"init.backbone": str(weights), **changes})
+    changes = {"train.model.backbone": "resnet18", "train.data.image_size": 64}
+    started(**{"train.init.backbone": str(weights), **changes})
   assert not (tmp_path / "run").exists()
 
 
@@ -308,8 +320,13 @@ def server(monkeypatch):
   monkeypatch.setattr(download, "PAUSES", ())
   monkeypatch.setenv("no_proxy", "127.0.0.1")
   with file_server.serve() as running:
-    monkeypatch.setitem(torchvision.weights_file.__kwdefaults__, "base_url", running.url(""))
     yield running
+
+
+def publish(server, monkeypatch, backbone, name):
+  """A file of weights of a backbone on that server."""
+  file = families.WeightFile(server.url(name), families.torchvision_file(name).sha256)
+  monkeypatch.setitem(families.family_of(backbone).weights, backbone, file)
 
 
 def test_torchvision_is_downloaded_once_into_the_cache(
@@ -317,29 +334,33 @@ def test_torchvision_is_downloaded_once_into_the_cache(
 ):
   content = weights.read_bytes()
   name = f"resnet_small-{hashlib.sha256(content).hexdigest()[:8]}.pth"
-  monkeypatch.setitem(torchvision.FILES, "resnet_small", name)
+  publish(server, monkeypatch, "resnet_small", name)
   monkeypatch.setattr(file_server, "CONTENT", content)
   for _ in range(2):
-    assert_is_the_file(started(**{"init.backbone": "torchvision"}), drawn)
+    assert_is_the_file(started(**{"train.init.backbone": "torchvision"}), drawn)
   assert len(server.requests) == 1
   assert (cache / "weights" / name).read_bytes() == content
 
 
-def test_a_machine_without_network_is_told_what_to_do(server, tmp_path):
+def test_a_machine_without_network_is_told_what_to_do(server, tmp_path, monkeypatch):
+  publish(server, monkeypatch, "resnet34", "resnet34-333f7ec4.pth")
   server.faults = [403] * 9
-  config = make_config(tmp_path, **{"init.backbone": "torchvision", "model.backbone": "resnet34"})
+  config = make_config(
+    tmp_path, **{"train.init.backbone": "torchvision", "train.model.backbone": "resnet34"}
+  )
   with pytest.raises(InputError) as caught:
     runs.backbone_file(config)
   message = str(caught.value)
   assert f"cannot download {server.url('resnet34-333f7ec4.pth')}" in message
   assert f"put it at {tmp_path / 'weights' / 'resnet34-333f7ec4.pth'}" in message
-  assert "--config.init.backbone=PATH" in message
-  assert "--config.training.pretrain.epochs=N" in message
+  assert "--config.train.init.backbone=PATH" in message
+  assert "--config.train.pretrain.epochs=N" in message
 
 
 def test_the_papers_networks_start_from_imagenet():
   for config in (cub_resnet18, cub_resnet34, cub_vgg19, cub_vgg19_bn):
     made = config.get_config()
-    assert made.init.backbone == "torchvision" and made.model.backbone in torchvision.FILES
+    assert made.train.init.backbone == "torchvision"
+    assert made.train.model.backbone in families.published_weights()
   for config in (base, cub_small, demo):
-    assert config.get_config().init.backbone == ""
+    assert config.get_config().train.init.backbone == ""

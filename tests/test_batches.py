@@ -8,8 +8,9 @@ import miniature
 import numpy as np
 import pytest
 
-from jprotop.data import batches, device_augment, jpeg
+from jprotop.data import batches, device_augment
 from jprotop.data import dataset as dataset_lib
+from jprotop.data.alterations import Scheme
 from jprotop.data.dataset import load_dataset
 
 
@@ -143,10 +144,10 @@ def test_prefetched_is_only_a_little_ahead_and_stops_with_its_consumer():
 
 def coins(split, number, probability):
   """Of every example of an epoch: what it shows, and whether it was compressed."""
-  scheme = jpeg.Scheme(20)
+  scheme = Scheme("jpeg", 20)
   made = epochs(split, compression=scheme, probability=probability, copies=2)
   batch = joined(made.epoch(number))
-  plain, squeezed = split, split.compressed(scheme)
+  plain, squeezed = split, split.altered(scheme)
   known = {}
   for i in range(len(split)):
     for copy in range(2):
@@ -170,7 +171,7 @@ def test_the_coin_has_its_probability(split, probability):
 
 def test_the_coin_changes_neither_order_nor_keys(split):
   plain = joined(epochs(split).epoch(3))
-  tossed = joined(epochs(split, compression=jpeg.Scheme(20), probability=0.5).epoch(3))
+  tossed = joined(epochs(split, compression=Scheme("jpeg", 20), probability=0.5).epoch(3))
   np.testing.assert_array_equal(plain["index"], tossed["index"])
   np.testing.assert_array_equal(plain["key"], tossed["key"])
 

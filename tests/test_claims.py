@@ -2,12 +2,14 @@
 
 import pytest
 import study_results
-from study_results import accuracies, mean, rates, share
+from study_results import accuracies, alteration, drift, head_on_stomach, mean, rates, share
 
-from jprotop import metrics
+from jprotop import statistics
 from jprotop.errors import InputError
-from jprotop.evaluation import claims, verdicts
-from jprotop.evaluation.schema import check_schema
+from jprotop.experiments.experiment import record_kinds
+from jprotop.experiments.pages import all_claims
+from jprotop.report import verdicts
+from jprotop.runs.records import FORM, check_results
 
 
 @pytest.mark.parametrize(
@@ -28,29 +30,33 @@ from jprotop.evaluation.schema import check_schema
   ],
 )
 def test_decide(interval, threshold, direction, wanted):
-  found = verdicts.decide(interval, threshold, direction)
+  found = statistics.decide(interval, threshold, direction)
   assert (type(found), found) == (type(wanted), wanted)
 
 
 def test_decide_refuses_other_directions():
   with pytest.raises(ValueError, match="above or below"):
-    verdicts.decide([0, 1], 0.5, "over")
+    statistics.decide([0, 1], 0.5, "over")
 
 
 OURS = [
   "They drop more than in the network that never saw artefacts (control)",
   "It raises accuracy under attack",
-  "JPEG augmentation closes most of the gap in accuracy",
   "JPEG augmentation takes away most of the drop in similarity",
+  "JPEG augmentation closes most of the gap in accuracy",
 ]
 
 
+def check_claims(*rows):
+  check_results({"form": FORM, "claims": list(rows)}, record_kinds(), "results.json")
+
+
 def by_claim(results):
-  return {row["claim"]: row for row in claims.claims(results)}
+  return {row["claim"]: row for row in all_claims(results)}
 
 
 def test_all_claims_of_the_paper_hold_where_the_numbers_are_the_papers():
-  rows = claims.claims(study_results.study())
+  rows = all_claims(study_results.study())
   assert len({row["claim"] for row in rows}) == len(rows) == 17
   assert [row["claim"] for row in rows if row["holds"] is not True] == []
   assert [row["claim"] for row in rows if row["ours"]] == OURS
@@ -71,11 +77,11 @@ def test_evidence_names_counts_intervals_and_thresholds():
   assert "the threshold is ours" in high_similarity["evidence"]
   assert "share of them below 4: 0.999 (n = 100; 95% CI" in high_similarity["evidence"]
   drop = rows["Similarities drop when the compression artefacts are removed"]["evidence"]
-  assert "similarity_drop_reverse, clean minus compressed: 2.500 (n = 100; 95% CI" in drop
+  assert "the reverse drop, clean minus altered: 2.500 (n = 100; 95% CI" in drop
   assert "tends to make both drops positive" in drop
   unresolved = rows["It does not resolve the problem completely"]
   assert (unresolved["quantity"], unresolved["threshold"]) == (0.3, 0.95)
-  assert "compressed minus clean: 0.400 (n = 100; 95% CI" in unresolved["evidence"]
+  assert "altered minus clean: 0.400 (n = 100; 95% CI" in unresolved["evidence"]
 
 
 def test_differences_use_the_interval_of_both_sides():
@@ -84,7 +90,7 @@ def test_differences_use_the_interval_of_both_sides():
   row = rows["Adversarial training reduces the success rate by more than half (protocol authors)"]
   adversarial, standard = share(54, 200), share(186, 200)
   assert row["quantity"] == pytest.approx(0.27 - 0.5 * 0.93)
-  wanted = metrics.difference_interval(adversarial, standard, factor=0.5)
+  wanted = statistics.difference_interval(adversarial, standard, factor=0.5)
   assert row["interval"] == pytest.approx(wanted)
 
 
@@ -102,15 +108,15 @@ def test_differences_use_the_interval_of_both_sides():
       "undecided",
     ),
     (
-      {"jpeg_drift": {"jpeg": study_results.jpeg_drift(0.0)}},
+      {"alteration": {"altered": alteration(0.0)}},
       "Similarities drop when the compression artefacts are removed",
       "undecided",
     ),
     (
       {
-        "jpeg_drift": {
-          "jpeg": study_results.jpeg_drift(0.2),
-          "standard": study_results.jpeg_drift(0.6),
+        "alteration": {
+          "altered": alteration(0.2),
+          "standard": alteration(0.6),
         }
       },
       "They drop more than in the network that never saw artefacts (control)",
@@ -118,28 +124,28 @@ def test_differences_use_the_interval_of_both_sides():
     ),
     # However much similarity drops: the same prototypes stay on top.
     (
-      {"jpeg_drift": {"jpeg_augmented": study_results.jpeg_drift(1.5, top_kept=99)}},
+      {"alteration": {"remedied": alteration(1.5, top_kept=99)}},
       "It does not resolve the problem completely",
       "undecided",
     ),
     (
-      {"jpeg_drift": {"jpeg_augmented": study_results.jpeg_drift(0.4, top_kept=100)}},
+      {"alteration": {"remedied": alteration(0.4, top_kept=100)}},
       "It does not resolve the problem completely",
       False,
     ),
     (
-      {"evaluate": {"jpeg": accuracies(820, 700)}},
+      {"accuracy": {"altered": accuracies(820, 700)}},
       "Accuracy falls on the original test set",
       False,
     ),
     # Nothing to close is no success of the remedy, however small what is left.
     (
-      {"evaluate": {"jpeg": accuracies(800, 800), "jpeg_augmented": accuracies(800, 700)}},
+      {"accuracy": {"altered": accuracies(800, 800), "remedied": accuracies(800, 700)}},
       "JPEG augmentation closes most of the gap in accuracy",
       "undecided",
     ),
     (
-      {"head_on_stomach": {"metrics": {"percentile_of_attacked": mean(0.9, half=0.02)}}},
+      {"head_on_stomach": {"standard": head_on_stomach(share_below_attacked=mean(0.9, half=0.02))}},
       "That similarity is high among all similarities",
       False,
     ),
@@ -163,24 +169,24 @@ def test_claims_that_do_not_hold(change, claim, wanted):
   ],
 )
 def test_a_gap_that_opens_on_the_other_side_is_not_closed(left, wanted, direction):
-  drifts = {"jpeg": study_results.jpeg_drift(1.0), "jpeg_augmented": study_results.jpeg_drift(left)}
-  row = by_claim({"jpeg_drift": drifts})[
+  drifts = {"altered": alteration(1.0), "remedied": alteration(left)}
+  row = by_claim({"alteration": drifts})[
     "JPEG augmentation takes away most of the drop in similarity"
   ]
   assert (row["holds"], row["direction"]) == (wanted, direction)
   # What the row shows is what decided it.
   sign = 1 if direction == "above" else -1
   assert row["quantity"] == pytest.approx(left + sign * 0.5)
-  assert row["holds"] == verdicts.decide(row["interval"], row["threshold"], direction)
+  assert row["holds"] == statistics.decide(row["interval"], row["threshold"], direction)
   assert f"the first {'plus' if sign > 0 else 'minus'} 0.5 x the second" in row["evidence"]
-  check_schema({"claims": [row]})
+  check_claims(row)
 
 
 def test_the_control_of_the_drop_is_the_standard_network_on_the_same_images():
   results = study_results.study()
-  drifts = results["jpeg_drift"]
-  drifts["jpeg"]["selections"]["compressed_classes"] = study_results.drift(1.5)
-  drifts["standard"]["selections"]["compressed_classes"] = study_results.drift(0.25)
+  drifts = results["alteration"]
+  drifts["altered"]["selections"]["altered_classes"] = drift(1.5)
+  drifts["standard"]["selections"]["altered_classes"] = drift(0.25)
   assert by_claim(results)[OURS[0]]["quantity"] == pytest.approx(1.25)
   del drifts["standard"]
   assert OURS[0] not in by_claim(results)
@@ -188,31 +194,31 @@ def test_the_control_of_the_drop_is_the_standard_network_on_the_same_images():
 
 @pytest.mark.parametrize("ours", [None, "no", 1])
 def test_whether_a_claim_is_ours_is_a_bool(ours):
-  (row, *_) = claims.claims(study_results.study())
-  check_schema({"claims": [row]})
-  with pytest.raises(InputError, match=f"claims.0 has ours {ours!r}, which is not true or false"):
-    check_schema({"claims": [{**row, "ours": ours}]})
+  (row, *_) = all_claims(study_results.study())
+  check_claims(row)
+  with pytest.raises(InputError, match=r"claims\[0\]\.ours: Expected `bool`, got"):
+    check_claims({**row, "ours": ours})
   del row["ours"]
-  with pytest.raises(InputError, match=r"claims\.0 has no ours"):
-    check_schema({"claims": [row]})
+  with pytest.raises(InputError, match=r"claims\[0\]: .* missing required field `ours`"):
+    check_claims(row)
 
 
 def test_a_claim_without_its_section_is_left_out():
   results = study_results.study()
-  del results["evaluate"]["adversarial"], results["success_rate"], results["jpeg_drift"]
-  assert {row["section"] for row in claims.claims(results)} == {"Section 3", "App. E", "App. F.2"}
-  assert claims.claims({}) == []
+  del results["accuracy"]["adversarial"], results["success_rate"], results["alteration"]
+  assert {row["section"] for row in all_claims(results)} == {"Section 3", "App. E", "App. F.2"}
+  assert all_claims({}) == []
 
 
 def test_numbers_of_no_image_decide_nothing():
-  names = ("jpeg", "standard", "jpeg_augmented")
-  empty = {name: study_results.jpeg_drift(1.0) for name in names}
+  names = ("altered", "standard", "remedied")
+  empty = {name: alteration(1.0) for name in names}
   for numbers in empty.values():
     for selection in numbers["selections"].values():
       for name, metric in selection.items():
         if name != "num_images":
-          selection[name] = metrics.share([]) if "count" in metric else metrics.mean([])
-  rows = claims.claims({"jpeg_drift": empty})
+          selection[name] = statistics.share([]) if "count" in metric else statistics.mean([])
+  rows = all_claims({"alteration": empty})
   assert len(rows) == 6
   assert {row["holds"] for row in rows} == {"undecided"}
   assert all("n/a (" in row["evidence"] for row in rows)
@@ -222,11 +228,11 @@ def test_numbers_of_no_image_decide_nothing():
 @pytest.mark.parametrize(
   ("numbers", "wanted"),
   [
-    (metrics.mean([2.5]), "undecided"),
-    (metrics.mean([2.4, 2.6] * 4), "undecided"),
-    (metrics.mean([2.4, 2.6] * 5), True),
-    (metrics.mean([2.5] * 50), "undecided"),
-    (metrics.mean([0.0] * 50), "undecided"),
+    (statistics.mean([2.5]), "undecided"),
+    (statistics.mean([2.4, 2.6] * 4), "undecided"),
+    (statistics.mean([2.4, 2.6] * 5), True),
+    (statistics.mean([2.5] * 50), "undecided"),
+    (statistics.mean([0.0] * 50), "undecided"),
     (share(50, 50), True),
     (share(9, 9), True),
   ],

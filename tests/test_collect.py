@@ -3,11 +3,13 @@
 import statistics
 
 import pytest
-import study_results
 from study_results import share, study
 
 from jprotop.errors import InputError
-from jprotop.evaluation import collect, paper_tables
+from jprotop.experiments import collect
+from jprotop.report import paper_tables
+from jprotop.runs.config_keys import apply_changes
+from jprotop.runs.records import FORM
 
 
 def test_backbones_are_joined_in_the_papers_order():
@@ -16,7 +18,7 @@ def test_backbones_are_joined_in_the_papers_order():
   for table in ("table1", "table2", "table4"):
     names = [row["backbone"] for row in found[table]]
     assert names == ["ResNet-18", "ResNet-34", "VGG-19", "resnet_small"]
-  assert [(row["backbone"], row["training"]) for row in found["table3"]][:3] == [
+  assert [(row["backbone"], row["network"]) for row in found["table3"]][:3] == [
     ("ResNet-18", "standard"),
     ("ResNet-18", "adversarial"),
     ("ResNet-34", "standard"),
@@ -35,11 +37,13 @@ def test_seeds_become_a_mean_with_its_spread():
   clean = row["clean"]
   assert (clean["value"], clean["total"]) == (pytest.approx(statistics.fmean(values)), 3)
   assert clean["std"] == pytest.approx(statistics.stdev(values))
-  # Two degrees of freedom: Student's t is 4.303 at 97.5%.
-  half = 4.303 * statistics.stdev(values) / 3**0.5
-  assert clean["interval"] == pytest.approx([clean["value"] - half, clean["value"] + half])
+  # Two degrees of freedom: Student's t is 4.30265 at 97.5%.
+  half = 4.30265 * statistics.stdev(values) / 3**0.5
+  assert clean["interval"] == pytest.approx(
+    [clean["value"] - half, clean["value"] + half], abs=1e-6
+  )
   assert row["published"] == 79.58
-  assert [r["training"] for r in found["table3"]] == ["standard", "adversarial"]
+  assert [r["network"] for r in found["table3"]] == ["standard", "adversarial"]
   assert found["table3"][0]["success_rate_authors"]["std"] == 0
 
 
@@ -51,6 +55,14 @@ def test_a_mean_over_seeds_takes_those_that_have_the_number():
   assert collect.mean_over_seeds([share(9, 10), share(10, 10)])["interval"][1] == 1
 
 
+@pytest.mark.parametrize(("seeds", "point"), [(2, 12.7062), (11, 2.2281), (31, 2.0423)])
+def test_the_interval_over_seeds_is_students_t(seeds, point):
+  # Points of printed tables, with 1, 10 and 30 degrees of freedom.
+  found = collect.mean_over_seeds([share(500 + seed % 2, 1000) for seed in range(seeds)])
+  half = (found["interval"][1] - found["interval"][0]) / 2
+  assert half == pytest.approx(point * found["std"] / seeds**0.5, rel=1e-4)
+
+
 def test_more_seeds_give_a_narrower_interval():
   pair = [share(40, 100), share(60, 100)]
   intervals = [collect.mean_over_seeds(pair * n)["interval"] for n in (1, 2, 5, 6, 20)]
@@ -58,16 +70,9 @@ def test_more_seeds_give_a_narrower_interval():
   assert widths == sorted(widths, reverse=True)
 
 
-def changed(section, key, value, **options):
+def changed(key, value, **options):
   results = study(**options)
-  results["config"][section][key] = value
-  return results
-
-
-def protocol_authors():
-  results = study("vgg19")
-  results["config"]["protocol"] = results["protocol"] = "authors"
-  return results
+  return {**results, "config": apply_changes(results["config"], {key: value})}
 
 
 def other_identity():
@@ -78,15 +83,15 @@ def other_identity():
   ("other", "words"),
   [
     (study(), "same study with the same seed, 0"),
-    (changed("data", "dir", "/elsewhere"), "same study"),
+    (changed("data.dir", "/elsewhere"), "same study"),
     (study("vgg19", data="toybirds"), "data set: cub with 200 classes and toybirds"),
     (study("vgg19", classes=10), "cub with 200 classes and cub with 10 classes"),
     (other_identity(), "other classes, images or labels"),
-    (protocol_authors(), "protocol: paper and authors"),
-    (changed("attack", "eps", 4 / 255, backbone="vgg19"), "noise"),
-    (changed("training", "batch_size", 40, seed=1), "training.batch_size is 80 and 40"),
-    (changed("model", "prototype_depth", 64), "model.prototype_depth is 256 and 64"),
-    ({"table1": []}, "holds no study"),
+    (changed("train.protocol", "authors", backbone="vgg19"), "protocol: paper and authors"),
+    (changed("measure.attack.eps", 4 / 255, backbone="vgg19"), "noise"),
+    (changed("train.batch_size", 40, seed=1), "train.batch_size is 80 and 40"),
+    (changed("train.model.prototype_depth", 64), "train.model.prototype_depth is 256 and 64"),
+    ({"form": FORM, "table1": []}, "holds no study"),
   ],
 )
 def test_what_does_not_belong_together_is_refused(other, words):
@@ -95,12 +100,13 @@ def test_what_does_not_belong_together_is_refused(other, words):
   assert "runs/b" in str(error.value)
 
 
-def test_seeds_may_hold_out_other_images_compress_other_classes_and_lie_elsewhere():
-  one, other = study(seed=0), study(seed=1)
+def test_seeds_may_hold_out_other_images_alter_other_classes_and_lie_elsewhere():
+  one, other = study(seed=0), changed("compute.attack_batch_size", 99, seed=1)
   assert one["data"] != other["data"]
-  assert one["config"]["data"]["dir"] != other["config"]["data"]["dir"]
-  other["config"]["attack"]["batch_size"] = 99
-  one["config"]["jpeg"], other["config"]["jpeg"] = ({"quality": 20, "seed": n} for n in (0, 1))
+  a, b = one["config"], other["config"]
+  assert a["data"]["dir"] != b["data"]["dir"]
+  for part in ("train", "measure"):
+    assert (a[part]["alteration"]["seed"], b[part]["alteration"]["seed"]) == (0, 1)
   assert len(collect.collect([("a", one), ("b", other)])["table1"]) == 1
 
 
@@ -116,10 +122,10 @@ def test_one_study_alone_and_none():
 
 def test_a_broken_results_file_is_named():
   results = study()
-  results["evaluate"]["jpeg"]["clean"]["value"] = 0.9
-  with pytest.raises(InputError, match=r"runs/b: evaluate\.jpeg\.clean has value 0\.9"):
+  results["accuracy"]["altered"]["test"]["clean"]["value"] = 0.9
+  with pytest.raises(InputError, match=r"runs/b: accuracy\.altered\.test\.clean: value 0\.9"):
     collect.collect([("runs/a", study("vgg19")), ("runs/b", results)])
-  results = study_results.study()
-  del results["config"]["model"]["backbone"]
-  with pytest.raises(InputError, match=r"config\.model\.backbone is missing"):
+  results = study()
+  del results["config"]["train"]["model"]["backbone"]
+  with pytest.raises(InputError, match=r"runs/a: config\.train\.model: .*field `backbone`"):
     collect.collect([("runs/a", results)])

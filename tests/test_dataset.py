@@ -13,6 +13,7 @@ from PIL import Image
 
 from jprotop.data import augment, decode, jpeg
 from jprotop.data import dataset as dataset_lib
+from jprotop.data.alterations import Scheme
 from jprotop.data.dataset import load_dataset
 from jprotop.errors import InputError
 
@@ -126,7 +127,7 @@ def test_toybirds_of_other_settings_are_another_data_set(tmp_path):
 @pytest.mark.parametrize(
   ("fields", "message"),
   [
-    ({"name": "birds"}, r"data.name='birds' is not known; .*cub, toybirds, folder"),
+    ({"name": "birds"}, r"data.name='birds' is not known; .*cub, folder, toybirds"),
     ({"validation_share": 1.0}, r"validation_share=1.0 is outside \[0, 1\)"),
     ({"validation_share": -0.1}, r"validation_share=-0.1 is outside \[0, 1\)"),
     ({"validation_share": 0.9}, r"classes without a training image: toy_.*data.validation_share"),
@@ -291,7 +292,7 @@ def test_part_points_fall_on_the_part_in_the_crop(box, tmp_path):
 
 def test_jpeg_acts_on_exactly_the_chosen_classes_before_the_resize(root, tmp_path):
   data = load(root, tmp_path)
-  squeezed = data.train.compressed(jpeg.Scheme(20, (1,)))
+  squeezed = data.train.altered(Scheme("jpeg", 20, (1,)))
   chosen = data.train.label == 1
   assert chosen.any() and not chosen.all()
   for i in range(len(data.train)):
@@ -304,7 +305,7 @@ def test_jpeg_acts_on_exactly_the_chosen_classes_before_the_resize(root, tmp_pat
 
 
 def test_jpeg_acts_after_the_augmentation(root, tmp_path):
-  squeezed = load(root, tmp_path).train.compressed(jpeg.Scheme(5))
+  squeezed = load(root, tmp_path).train.altered(Scheme("jpeg", 5))
   image = augment.augment_copy(squeezed.crop(2), seed=0, index=int(squeezed.rows[2]), copy=1)
   expected = decode.resize(jpeg.compress(image, 5), SIZE)
   np.testing.assert_array_equal(squeezed.augmented(2, 1, 0), expected)
@@ -313,8 +314,8 @@ def test_jpeg_acts_after_the_augmentation(root, tmp_path):
 
 def test_a_data_set_is_compressed_in_all_its_splits_and_remains_the_same_images(root, tmp_path):
   data = load(root, tmp_path, validation_share=0.3)
-  squeezed = data.compressed(jpeg.Scheme(20))
+  squeezed = data.altered(Scheme("jpeg", 20))
   for name in ("train", "validation", "test"):
-    assert getattr(squeezed, name).scheme == jpeg.Scheme(20)
+    assert getattr(squeezed, name).scheme == Scheme("jpeg", 20)
     assert getattr(data, name).scheme is None
   assert squeezed.identity == data.identity

@@ -12,7 +12,7 @@ import pytest
 from commands import ROOT
 from conftest import drawn_variables
 
-from jprotop.models import protopnet
+from jprotop.prototypes import protopnet
 
 
 def free_port():

@@ -4,7 +4,6 @@ import hashlib
 import itertools
 import logging
 import os
-import pathlib
 import re
 import socket
 import time
@@ -17,7 +16,8 @@ from file_server import CONTENT
 
 from jprotop import download
 from jprotop.errors import InputError
-from jprotop.interchange import torchvision
+from jprotop.networks import families
+from jprotop.torch_io import torchvision
 
 MD5 = hashlib.md5(CONTENT).hexdigest()
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
@@ -284,37 +284,37 @@ def test_a_second_program_waits_for_the_first(check, server, target, partial, ca
 
 
 @pytest.fixture
-def known_file(monkeypatch):
+def known_file(server, monkeypatch):
   """A small file that torchvision would have under resnet18's name."""
   name = f"resnet18-{SHA256[:8]}.pth"
-  monkeypatch.setitem(torchvision.FILES, "resnet18", name)
+  file = families.WeightFile(server.url(name), SHA256[:8])
+  monkeypatch.setitem(families.family_of("resnet18").weights, "resnet18", file)
   return name
 
 
 def test_weights_are_kept_in_the_cache(known_file, server, tmp_path, monkeypatch):
-  base_url = server.url("")
   monkeypatch.setenv("JPROTOP_CACHE", str(tmp_path / "default"))
   for cache, place in ((tmp_path / "given", "given"), (None, "default")):
-    path = torchvision.weights_file("resnet18", cache, base_url=base_url)
+    path = torchvision.weights_file("resnet18", cache)
     assert path == tmp_path / place / "weights" / known_file
     assert path.read_bytes() == CONTENT
-    assert torchvision.weights_file("resnet18", cache, base_url=base_url) == path
+    assert torchvision.weights_file("resnet18", cache) == path
   assert len(server.requests) == 2
 
 
 def test_a_machine_without_network_is_told_where_weights_go(known_file, server, tmp_path):
   server.faults = [404]
   with pytest.raises(InputError) as caught:
-    torchvision.weights_file("resnet18", tmp_path, base_url=server.url(""))
+    torchvision.weights_file("resnet18", tmp_path)
   message = str(caught.value)
   assert f"download {server.url(known_file)} elsewhere" in message
   assert f"put it at {tmp_path / 'weights' / known_file}" in message
-  assert "--config.init.backbone=PATH" in message
-  assert "--config.init.backbone= " in message
-  assert "--config.training.pretrain.epochs=N" in message
+  assert "--config.train.init.backbone=PATH" in message
+  assert "--config.train.init.backbone= " in message
+  assert "--config.train.pretrain.epochs=N" in message
   # As told:
   path = miniature.write(tmp_path / "weights" / known_file, CONTENT)
-  assert torchvision.weights_file("resnet18", tmp_path, base_url=server.url("")) == path
+  assert torchvision.weights_file("resnet18", tmp_path) == path
   assert len(server.requests) == 1
 
 
@@ -323,12 +323,13 @@ def test_a_backbone_without_weights(tmp_path):
     InputError, match=r"'resnet_small', only for resnet18, .*densenet201;"
   ) as told:
     torchvision.weights_file("resnet_small", tmp_path)
-  assert "--config.init.backbone= " in str(told.value)
-  assert "--config.training.pretrain.epochs=N" in str(told.value)
+  assert "--config.train.init.backbone= " in str(told.value)
+  assert "--config.train.pretrain.epochs=N" in str(told.value)
 
 
 def test_every_file_is_named_after_its_backbone_and_hash():
-  assert len(torchvision.FILES) == 17
-  for backbone, name in torchvision.FILES.items():
-    assert re.fullmatch(rf"{backbone}-[0-9a-f]{{8}}\.pth", name)
-    assert pathlib.PurePath(name).name == name
+  files = families.published_weights()
+  assert len(files) == 17
+  for backbone, (url, digits) in files.items():
+    assert re.fullmatch(rf"https://download.pytorch.org/models/{backbone}-{digits}\.pth", url)
+    assert re.fullmatch("[0-9a-f]{8}", digits)

@@ -10,13 +10,15 @@ from commands import command
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from experiments import explain as explain_command
-from jprotop import explain, regions
+from jprotop import regions
 from jprotop.errors import InputError
-from jprotop.evaluation import accuracy
-from jprotop.figures import explanations
+from jprotop.experiments import explain as explain_command
+from jprotop.prototypes import accuracy, explain
+from jprotop.prototypes.see import Network
 from jprotop.regions import Box
-from jprotop.training import runs
+from jprotop.report import explanations
+from jprotop.runs import run as runs
+from jprotop.runs.records import check_record
 
 SIZE = 64
 
@@ -49,9 +51,8 @@ def said(tiny, pictures):
 
 
 def test_local_analysis_is_what_the_network_says(tiny, pictures, said):
-  model, variables = tiny
   images = pictures.pixels.astype(np.float32) / 255
-  found = explain.local_analysis(model, variables, images, num_prototypes=4, batch_size=4)
+  found = explain.local_analysis(Network(*tiny), images, num_prototypes=4, batch_size=4)
   for name in ("logits", "activations", "sq_dist", "similarity_map"):
     np.testing.assert_allclose(found[name], getattr(said, name), rtol=1e-4, atol=1e-5)
   assert found["boxes"].shape == (7, 4, 4)
@@ -77,16 +78,13 @@ def test_contributions_add_up_to_the_score(tiny, said):
 def test_the_nearest_images_come_in_data_order_where_they_tie(seed, k):
   sq_dist = np.random.default_rng(seed).integers(0, 3, (6, 4)).astype(np.float32)
   wanted = [sorted(range(6), key=lambda n: (sq_dist[n, q], n))[:k] for q in range(4)]
-  assert explain.nearest_images(sq_dist, k).tolist() == wanted
+  assert explain.nearest_images(-sq_dist, k).tolist() == wanted
 
 
 @pytest.mark.parametrize("batch_size", [2, 8])
 def test_nearest_patches_are_those_of_the_loop(tiny, pictures, said, batch_size):
-  model, variables = tiny
   prototypes, k = [4, 0, 5], 5
-  found = explain.nearest_patches(
-    model, variables, pictures, prototypes, k=k, batch_size=batch_size
-  )
+  found = explain.nearest_in_split(Network(*tiny), pictures, prototypes, k=k, batch_size=batch_size)
   for q, p in enumerate(prototypes):
     nearest = []
     for n in range(len(pictures)):
@@ -121,14 +119,16 @@ def test_purity_counts_patches_of_the_own_class():
 def test_patches_that_cannot_be_found(tiny, pictures, given, message):
   asked = {"prototypes": [0], "k": 1, **given}
   with pytest.raises(InputError, match=message):
-    explain.nearest_patches(*tiny, pictures, asked["prototypes"], k=asked["k"], batch_size=4)
+    explain.nearest_in_split(
+      Network(*tiny), pictures, asked["prototypes"], k=asked["k"], batch_size=4
+    )
 
 
 @pytest.mark.parametrize("number", [0, 7])
 def test_a_number_of_prototypes_that_there_is_not(tiny, number):
   images = np.zeros((1, SIZE, SIZE, 3), np.float32)
   with pytest.raises(InputError, match=f"num_prototypes={number} must be 1 to 6"):
-    explain.local_analysis(*tiny, images, num_prototypes=number, batch_size=1)
+    explain.local_analysis(Network(*tiny), images, num_prototypes=number, batch_size=1)
 
 
 def test_an_ensemble_adds_logits():
@@ -217,19 +217,23 @@ def test_the_command_writes_arrays_texts_and_pages(opened, tmp_path):
   (tmp_path / "figures").mkdir()
   for old in ("explain_7.png", "nearest_9.png"):
     (tmp_path / "figures" / old).write_bytes(b"of an earlier call")
-  sections = explain_command.measure(
-    opened, tmp_path, images="4", num_prototypes=2, num_classes=2, nearest=3, prototypes=[5, 1]
+  record = explain_command.measure(
+    opened, tmp_path, images="4", num_prototypes=2, num_classes=2, nearest=3, prototypes=["5", "1"]
   )
+  check_record(record, explain_command.Explain, "explain")
+  printed = "\n".join(explain_command.tell(record, tmp_path))
+  assert printed.count("most of all prototype") == 1
+  assert "nearest test patches of the prototype's class" in printed
   with np.load(tmp_path / "explain.npz") as file:
-    record = dict(file)
+    arrays = dict(file)
   out = opened.model.apply(opened.variables, opened.dataset.test.pixels[4:5] / np.float32(255))
   for name in ("logits", "activations", "sq_dist", "similarity_map"):
-    np.testing.assert_allclose(record[name], getattr(out, name), rtol=1e-3, atol=1e-4)
-  assert record["boxes"].shape == (1, 2, 4) and record["image_id"].shape == (1,)
+    np.testing.assert_allclose(arrays[name], getattr(out, name), rtol=1e-3, atol=1e-4)
+  assert arrays["boxes"].shape == (1, 2, 4) and arrays["image_id"].shape == (1,)
 
   (told,) = json.loads((tmp_path / "explain.json").read_text())["images"]
   first = told["top_classes"][0]
-  assert first["class"] == told["predicted_class"] == opened.class_names[record["logits"].argmax()]
+  assert first["class"] == told["predicted_class"] == opened.class_names[arrays["logits"].argmax()]
   assert len(first["prototypes"]) == 2 and len(told["top_prototypes"]) == 2
   for item in told["top_prototypes"]:
     assert item["contribution"] == pytest.approx(item["activation"] * item["weight"], rel=1e-5)
@@ -240,13 +244,16 @@ def test_the_command_writes_arrays_texts_and_pages(opened, tmp_path):
   assert near["prototypes"].tolist() == [5, 1] and near["train_box"].shape == (2, 3, 4)
   # The patch that a prototype was pushed onto is at distance 0.
   assert near["train_sq_dist"][:, 0].max() < 1e-3
-  assert sections["explain"]["purity"]["test"]["total"] == 6
+  assert record["purity"]["test"]["total"] == 6
   names = {path.name for path in (tmp_path / "figures").iterdir()}
   assert names == {"explain_0.png", "nearest_0.png", "nearest_2.png"}
 
 
 def test_an_ensemble_of_a_network_with_itself_doubles_the_scores(opened, tmp_path):
-  explain_command.measure(opened, tmp_path, num_images=1, nearest=None, ensemble=[opened])
+  members = [str(opened.workdir)]
+  record = explain_command.measure(opened, tmp_path, num_images=1, ensemble=members)
+  check_record(record, explain_command.Explain, "explain")
+  assert "  the ensemble: " in "\n".join(explain_command.tell(record, tmp_path))
   with np.load(tmp_path / "explain.npz") as file:
     np.testing.assert_allclose(file["ensemble_logits"], 2 * file["logits"], rtol=1e-5)
   (told,) = json.loads((tmp_path / "explain.json").read_text())["images"]
@@ -256,7 +263,7 @@ def test_an_ensemble_of_a_network_with_itself_doubles_the_scores(opened, tmp_pat
 
 def test_a_network_whose_sources_are_not_known(opened, tmp_path):
   bare = dataclasses.replace(opened, info={**opened.info, "provenance": None})
-  explain_command.measure(bare, tmp_path, images="0", nearest=1, prototypes=[0])
+  explain_command.measure(bare, tmp_path, images="0", nearest=1, prototypes=["0"])
   (told,) = json.loads((tmp_path / "explain.json").read_text())["images"]
   assert [item["source"] for item in told["top_prototypes"]] == [None] * 6
   assert (tmp_path / "figures/nearest_0.png").exists()
@@ -268,7 +275,8 @@ def test_a_network_whose_sources_are_not_known(opened, tmp_path):
     ({"num_prototypes": 7}, "num_prototypes=7 must be 1 to 6"),
     ({"num_classes": 4}, "num_classes=4 must be 1 to 3"),
     ({"nearest": 16}, "15 images of the train split"),
-    ({"nearest": 1, "prototypes": [6]}, "prototype 6 does not exist"),
+    ({"nearest": 1, "prototypes": ["6"]}, "prototype 6 does not exist"),
+    ({"prototypes": ["a"]}, "--prototypes=a must be numbers of prototypes"),
     ({"images": "99"}, "index 99 is outside"),
   ],
 )
@@ -280,10 +288,27 @@ def test_what_cannot_be_explained_is_said_before_anything_is_written(
   assert list(tmp_path.iterdir()) == []
 
 
-def test_an_ensemble_needs_the_same_data(opened, tmp_path):
+def test_an_ensemble_needs_the_same_data(opened, tmp_path, monkeypatch):
   other = dataclasses.replace(opened, info={**opened.info, "data": "another"})
+  monkeypatch.setattr(runs, "open_run", lambda folder: {"elsewhere": other}[folder])
   with pytest.raises(InputError, match=r"--ensemble: .* other images or classes"):
-    explain_command.measure(opened, tmp_path, ensemble=[other])
+    explain_command.measure(opened, tmp_path, ensemble=["elsewhere"])
+  assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+  ("given", "nearest", "prototypes"),
+  [
+    ({}, None, 6),
+    ({"global": True}, 5, 6),
+    ({"nearest": 2}, 2, 6),
+    ({"prototypes": ["3"]}, 5, 1),
+    ({"global": False, "prototypes": None}, None, 6),
+  ],
+)
+def test_which_flags_ask_for_nearest_patches(opened, given, nearest, prototypes):
+  request = explain_command.Request.of(opened, given)
+  assert (request.nearest, len(request.prototypes)) == (nearest, prototypes)
 
 
 def test_the_command_line(run, tmp_path):
@@ -297,4 +322,5 @@ def test_the_command_line(run, tmp_path):
   done = command("explain", *given, "--prototypes=2", f"--ensemble={run[0]}", cache=run[1])
   assert done.returncode == 0, done.stderr[-2000:]
   assert "nearest test patches of the prototype's class" in done.stdout
-  assert json.loads((tmp_path / "results.json").read_text())["explain"]["nearest"] == 2
+  found = json.loads((tmp_path / "results.json").read_text())
+  assert found["explain"]["standard"]["nearest"] == 2

@@ -10,8 +10,8 @@ import pytest
 from flax.traverse_util import unflatten_dict
 
 from jprotop.errors import InputError
-from jprotop.interchange import export, names, torch_files
-from jprotop.models.protopnet import ProtoPNet
+from jprotop.prototypes.protopnet import ProtoPNet
+from jprotop.torch_io import export, names, torch_files
 
 GOLDEN = pathlib.Path(__file__).parent / "golden"
 GOLDEN_NAMES = ("resnet18", "resnet34", "resnet50", "vgg19", "vgg19_bn", "densenet121")

@@ -6,45 +6,58 @@ import re
 
 import numpy as np
 import pytest
+import study_results
 from matplotlib import colormaps
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from jprotop import similarity
 from jprotop.errors import InputError
-from jprotop.figures import canvas, curves, drawing, panels, report, run_report, tables
+from jprotop.experiments import pages
+from jprotop.prototypes import similarity
 from jprotop.regions import Box
+from jprotop.report import canvas, curves, drawing, panels, tables
+from jprotop.report import html as report
+from jprotop.report.page import View
 
 SHARE = {"value": 0.95, "count": 19, "total": 20, "interval": [0.764, 0.991]}
 MEAN = {"value": 2.613, "total": 20, "interval": [2.1, 3.02]}
 
 
-def _example(**changes) -> panels.HeadOnStomachExample:
+def _example(**changes) -> panels.AttackedExample:
   rng = np.random.default_rng(0)
   image = rng.uniform(0.2, 0.8, (16, 16, 3)).astype(np.float32)
   mask = np.zeros((16, 16), bool)
   mask[8:12, 4:8] = True
-  example = panels.HeadOnStomachExample(
-    source_image=image[::-1],
-    source_box=Box(2, 8, 3, 9),
-    image=image,
-    attacked=image + np.where(mask[..., None], np.float32(8 / 255), 0),
-    clean_map_up=rng.uniform(0, 2, (16, 16)),
-    attacked_map_up=rng.uniform(0, 4, (16, 16)),
-    clean_box=Box(0, 5, 10, 16),
-    attacked_box=Box(7, 12, 4, 9),
+  sparrow = "117.Clay_colored_Sparrow"
+  example = panels.AttackedExample(
+    prototype=panels.Prototype(
+      prototype_id=7, prototype_class=sparrow, source_image=image[::-1], source_box=Box(2, 8, 3, 9)
+    ),
+    clean=View(
+      image=image,
+      map_up=rng.uniform(0, 2, (16, 16)),
+      box=Box(0, 5, 10, 16),
+      similarity=2.613,
+      predicted=sparrow,
+    ),
+    attacked=View(
+      image=image + np.where(mask[..., None], np.float32(8 / 255), 0),
+      map_up=rng.uniform(0, 4, (16, 16)),
+      box=Box(7, 12, 4, 9),
+      similarity=4.613,
+      predicted=sparrow,
+    ),
     noise_mask=mask,
-    clean_similarity=2.613,
-    attacked_similarity=4.613,
-    prototype_id=7,
-    prototype_class="117.Clay_colored_Sparrow",
-    true_class="117.Clay_colored_Sparrow",
-    predicted_before="117.Clay_colored_Sparrow",
-    predicted_after="117.Clay_colored_Sparrow",
+    true_class=sparrow,
     image_id=3,
   )
   return dataclasses.replace(example, **changes)
+
+
+def _with(part: str, **changes) -> panels.AttackedExample:
+  """The example with a changed prototype, clean or attacked view."""
+  return _example(**{part: dataclasses.replace(getattr(_example(), part), **changes)})
 
 
 def _slow_overlay(image, heat, low, high):
@@ -123,14 +136,14 @@ def test_mask_edges_are_the_pixel_edges_between_inside_and_outside():
 
 def test_figure_1_draws_every_box_where_it_is():
   example = _example()
-  source, prototype, clean, clean_heat, noisy, noisy_heat, *_ = panels.head_on_stomach(example).axes
-  assert [box[:4] for box in _boxes(source)] == [example.source_box]
+  source, prototype, clean, clean_heat, noisy, noisy_heat, *_ = panels.attacked_image(example).axes
+  assert [box[:4] for box in _boxes(source)] == [example.prototype.source_box]
   assert prototype.images[0].get_array().shape == (6, 6, 3)
   yellow, green = to_rgb(canvas.BOX_YELLOW), to_rgb(canvas.NOISE_GREEN)
   for axes in (clean, clean_heat):
-    assert [(b[:4], b[4][:3]) for b in _boxes(axes)] == [(example.clean_box, yellow)]
+    assert [(b[:4], b[4][:3]) for b in _boxes(axes)] == [(example.clean.box, yellow)]
   for axes in (noisy, noisy_heat):
-    expected = [((8, 12, 4, 8), green), (example.attacked_box, yellow)]
+    expected = [((8, 12, 4, 8), green), (example.attacked.box, yellow)]
     assert [(b[:4], b[4][:3]) for b in _boxes(axes)] == expected
 
 
@@ -148,34 +161,58 @@ def test_a_box_is_painted_on_the_pixels_of_its_border():
 
 
 def test_figure_1_says_the_similarities_and_the_predictions():
-  text = _texts(panels.head_on_stomach(_example(predicted_after="161.Some_$x$_Warbler")))
+  text = _texts(panels.attacked_image(_with("attacked", predicted="161.Some_$x$_Warbler")))
   for words in ("similarity 2.61", "similarity 4.61", "now predicted", r"Some \$x\$ Warbler"):
     assert words in text
-  assert "still predicted" in _texts(panels.head_on_stomach(_example()))
+  assert "still predicted" in _texts(panels.attacked_image(_example()))
 
 
 def test_both_heat_maps_share_one_scale():
   example = _example()
-  figure = panels.head_on_stomach(example, noise_gain=None)
-  maps = np.stack([example.clean_map_up, example.attacked_map_up])
-  for axes, image, heat in [
-    (figure.axes[3], example.image, example.clean_map_up),
-    (figure.axes[5], example.attacked, example.attacked_map_up),
-  ]:
-    expected = drawing.heat_overlay(image, heat, low=maps.min(), high=maps.max())
+  figure = panels.attacked_image(example, noise_gain=None)
+  views = (example.clean, example.attacked)
+  maps = np.stack([view.map_up for view in views])
+  for axes, view in zip((figure.axes[3], figure.axes[5]), views):
+    expected = drawing.heat_overlay(view.image, view.map_up, low=maps.min(), high=maps.max())
     np.testing.assert_array_equal(axes.images[0].get_array(), expected)
 
 
 def test_a_mask_that_is_no_rectangle_gets_its_outline():
   mask = ~_example().noise_mask
-  noisy = panels.head_on_stomach(_example(noise_mask=mask)).axes[4]
+  noisy = panels.attacked_image(_example(noise_mask=mask)).axes[4]
   np.testing.assert_array_equal(noisy.collections[-1].get_segments(), drawing.mask_edges(mask))
 
 
-@pytest.mark.parametrize("changes", [{"clean_box": Box(3, 3, 0, 2)}, {"source_box": (0, 17, 0, 2)}])
-def test_figure_1_names_a_bad_box(changes):
-  with pytest.raises(InputError, match=next(iter(changes))):
-    panels.head_on_stomach(_example(**changes))
+def test_figure_1_says_whether_the_prototype_moved_where_that_is_known():
+  titles = [_texts(panels.attacked_image(_example(moved=m))) for m in (True, False, None)]
+  assert ["moved" in title for title in titles] == [True, True, False]
+  assert ["not moved" in title for title in titles] == [False, True, False]
+
+
+def test_figure_1_without_a_source_leaves_its_place_empty():
+  unknown = panels.attacked_image(_with("prototype", source_image=None, source_box=None))
+  assert [len(axes.images) for axes in unknown.axes[:2]] == [0, 0]
+  assert len(unknown.axes) == len(panels.attacked_image(_example()).axes)
+
+
+@pytest.mark.parametrize(
+  ("part", "changes", "words"),
+  [
+    ("clean", {"box": Box(3, 3, 0, 2)}, "clean box"),
+    ("attacked", {"box": Box(0, 17, 0, 2)}, "attacked box"),
+    ("prototype", {"source_box": (0, 17, 0, 2)}, "source_box"),
+    ("attacked", {"map_up": np.zeros((8, 8))}, "the map_up of attacked is .* use one size"),
+    ("attacked", {"image": np.zeros((8, 8, 3), np.float32)}, "the image of attacked is"),
+  ],
+)
+def test_figure_1_names_a_bad_box_and_another_size(part, changes, words):
+  with pytest.raises(InputError, match=words):
+    panels.attacked_image(_with(part, **changes))
+
+
+def test_figure_1_names_a_mask_of_another_size():
+  with pytest.raises(InputError, match=r"noise_mask is .* use one size"):
+    panels.attacked_image(_example(noise_mask=np.zeros((8, 8), bool)))
 
 
 def test_the_gallery_shows_every_prototype_once_and_turns_pages():
@@ -292,73 +329,132 @@ def test_markdown_table():
   ]
 
 
-def _report(tmp_path) -> str:
-  evil = "<script>alert('x')</script>"
+EVIL = "<script>alert('x')</script>"
+
+
+def _config(**train) -> dict:
+  return {"train": {"network": "standard", "protocol": "paper", "seed": 0, **train}}
+
+
+def _page(tmp_path) -> str:
+  """A page made of one section, with names that would run where they are not escaped."""
   section = report.Section(
-    heading=f"Class {evil}",
+    heading=f"Class {EVIL}",
     caption="What to see.",
-    pictures=[report.Picture(Figure(figsize=(1, 1)), f'"{evil}')],
-    rows=[{"class": evil, "accuracy": SHARE}],
-    columns={"class": "Class", "accuracy": "Accuracy"},
+    pictures=[report.Picture(Figure(figsize=(1, 1)), f'"{EVIL}')],
+    rows=[{"class": EVIL, "accuracy": SHARE, "similarity": MEAN}],
+    columns={"class": "Class", "accuracy": "Accuracy", "similarity": "Similarity"},
   )
-  results = {
-    "protocol": "paper",
-    "seed": 0,
-    "head_on_stomach": {"metrics": {"moved_to_target": SHARE, "similarity_source_before": MEAN}},
-    "evaluate": {"test": {"accuracy": SHARE, "confusion": [[1]]}},
-    "push": {"num_prototypes": 24, "accuracy_before": SHARE},
-    "config": {"data": {"name": evil}},
-    "environment": {"python": "3.11"},
-  }
-  path = run_report.write_report(tmp_path / "report.html", results=results, figures=[section])
+  path = report.write_page(
+    tmp_path / "report.html",
+    title=EVIL,
+    summary=EVIL,
+    sections=[section],
+    results={
+      "jprotop": "0.2",
+      "config": _config(data={"name": EVIL}),
+      "environment": {"train": {"python": "3.11"}},
+    },
+  )
   return path.read_text("utf-8")
 
 
+def _run_results(**changes) -> dict:
+  """What a run's results.json holds after its commands, with one thing of each kind changed."""
+  found = study_results.study()
+  measured = ("head_on_stomach", "success_rate", "accuracy", "training")
+  results = {name: {"standard": found[name]["standard"]} for name in measured}
+  attack = {**results["head_on_stomach"]["standard"], **changes}
+  return {
+    **{name: found[name] for name in ("form", "jprotop", "config", "environment", "data")},
+    **results,
+    "head_on_stomach": {"standard": attack},
+  }
+
+
 def test_the_report_needs_nothing_but_itself_and_escapes_names(tmp_path):
-  page = _report(tmp_path)
+  page = _page(tmp_path)
   assert "<script" not in page and "&lt;script&gt;" in page
   sources = re.findall(r"""(?:src|href)\s*=\s*["']([^"']*)""", page)
   assert sources and all(source.startswith("data:image/png;base64,") for source in sources)
   assert not re.search(r"url\(|@import|https?://", page)
   assert os.listdir(tmp_path) == ["report.html"]
-
-
-def test_the_report_gives_every_number_with_its_count(tmp_path):
-  page = _report(tmp_path)
   for words in ("95.0% (19/20; 95% CI 76.4-99.1%)", "2.61 (n = 20; 95% CI 2.10 to 3.02)", "9.21"):
     assert words in page
   assert page.count("<details") == 3 and 'alt="&#34;' in page
+
+
+def test_a_run_s_report_escapes_what_it_was_given(tmp_path):
+  page = pages.write_run_report(tmp_path, _run_results(unreadable=[EVIL])).read_text("utf-8")
+  assert "<script" not in page and "&lt;script&gt;" in page
+
+
+def test_the_report_gives_every_number_with_its_count(tmp_path):
+  results = _run_results()
+  page = pages.write_run_report(tmp_path, results).read_text("utf-8")
+  attack, push = (results[name]["standard"] for name in ("head_on_stomach", "training"))
+  rates = results["success_rate"]["standard"]["authors"]
+  test = results["accuracy"]["standard"]["test"]
+  numbers = [
+    *attack["metrics"].values(),
+    attack["by_target"]["stomach"]["moved_to_target"],
+    *(metric for metric in test.values() if isinstance(metric, dict) and "value" in metric),
+    *test["altered_classes"].values(),
+    *push["push"].values(),
+    rates["rate_at"]["1"],
+    rates["rate_at"]["5"],
+    rates["control"]["rate_at"]["5"],
+    rates["prediction_kept"],
+  ]
+  assert len(numbers) > 25
+  for number in numbers:
+    assert f"<td>{tables.format_metric(number)}</td>" in page
+  for what in ("eps 8/255, step 2/255", "40, random start: True", "paper, 0"):
+    assert f"<td>{what}</td>" in page
 
 
 @pytest.mark.parametrize(
   ("config", "said", "unsaid"),
   [
     ({}, "equal patches is 9.21", "minus their distance"),
-    ({"model": {"similarity": "log"}}, "equal patches is 9.21", "minus their distance"),
-    ({"model": {"similarity": "linear"}}, "minus their distance", "9.21"),
+    (_config(), "equal patches is 9.21", "minus their distance"),
+    (_config(model={"similarity": "log"}), "equal patches is 9.21", "minus their distance"),
+    (_config(model={"similarity": "linear"}), "minus their distance", "9.21"),
   ],
 )
 def test_the_report_explains_the_similarity_of_the_run(config, said, unsaid, tmp_path):
-  results = {"config": config}
-  page = run_report.write_report(tmp_path / "r.html", results=results, figures=[]).read_text(
-    "utf-8"
+  page = report.write_page(
+    tmp_path / "r.html", title="", summary="", sections=[], results={"config": config}
   )
-  assert said in page and unsaid not in page
+  assert said in page.read_text("utf-8") and unsaid not in page.read_text("utf-8")
   assert report.SIMILARITY.keys() == similarity.SIMILARITIES.keys()
   np.testing.assert_allclose(report.MAX_LOG_SIMILARITY, -np.log(similarity.EPSILON))
 
 
-def test_a_higher_score_is_counted_over_all_attacked_images():
+def test_a_higher_score_is_counted_over_all_attacked_images(tmp_path):
   """Not over those on which the prototype moved."""
-  results = {"head_on_stomach": {"metrics": {"exceeds_clean_maximum": SHARE}}}
-  ((name, _),) = run_report.number_tables(results)[0]["rows"]
+  attack = study_results.head_on_stomach(exceeds_clean_maximum=SHARE)
+  results = {"config": _config(), "head_on_stomach": {"standard": attack}}
+  page = pages.write_run_report(tmp_path, results).read_text("utf-8")
+  (name,) = re.findall(r"<td>([^<]*scores higher in S_noisy[^<]*)</td>", page)
   assert name.startswith("Attacked images on which")
-  assert "(19/20; 95% CI 76.4-99.1%) of the attacked images" in run_report.summary(results)
+  summary = pages.run_summary(results, "standard")
+  assert "(19/20; 95% CI 76.4-99.1%) of the attacked images it scored higher" in summary
 
 
 def test_an_empty_run_still_makes_a_report(tmp_path):
-  path = run_report.write_report(tmp_path / "report.html", results={}, figures=[])
+  path = pages.write_run_report(tmp_path, {"config": _config()})
   assert "no headline numbers" in path.read_text("utf-8")
+
+
+@pytest.mark.parametrize(("count", "left_out"), [(6, False), (8, True)])
+def test_pages_of_the_gallery_that_are_left_out_are_said(tmp_path, count, left_out):
+  for number in range(count):
+    canvas.save(Figure(figsize=(1, 1)), tmp_path / f"figures/gallery_{number:03d}.png")
+  results = {"config": _config(), "training": {"standard": {"push": None}}}
+  page = pages.write_run_report(tmp_path, results).read_text("utf-8")
+  assert page.count("data:image/png;base64,") == 6
+  assert ("The first 6 of 8; the others are in figures/" in page) == left_out
 
 
 def test_a_picture_needs_an_alt_text_and_must_be_a_png(tmp_path):
@@ -368,5 +464,5 @@ def test_a_picture_needs_an_alt_text_and_must_be_a_png(tmp_path):
   ]:
     section = report.Section(heading="a", caption="b", pictures=[picture])
     with pytest.raises(InputError, match=reason):
-      run_report.write_report(tmp_path / "r.html", results={}, figures=[section])
+      report.write_page(tmp_path / "r.html", title="", summary="", sections=[section], results={})
   assert os.listdir(tmp_path) == []

@@ -8,14 +8,16 @@ import pytest
 from PIL import Image
 
 from jprotop import regions
+from jprotop.attacks import cases as attack_cases
+from jprotop.attacks.budget import Budget
+from jprotop.attacks.cases import RULES, Target
 from jprotop.data import jpeg
 from jprotop.data.own_images import Images
 from jprotop.data.parts import PARTS
 from jprotop.errors import InputError
-from jprotop.evaluation import attack_cases
-from jprotop.evaluation import head_on_stomach as hos
-from jprotop.evaluation.attack import Budget
-from jprotop.evaluation.attack_cases import RULES, Target
+from jprotop.experiments import head_on_stomach_numbers as hos
+from jprotop.prototypes import selectors
+from jprotop.prototypes.see import Network, see
 
 GRID, SIZE = (4, 4), 32  # cells of 8 pixels
 
@@ -203,9 +205,8 @@ def cases(tiny):
 
 @pytest.mark.parametrize("protocol", RULES)
 def test_attack_stays_in_its_bounds_and_raises_its_objective(tiny, cases, protocol):
-  model, variables = tiny
   budget = Budget(num_steps=10)
-  record = hos.attack(model, variables, cases, budget, RULES[protocol], seed=0, batch_size=4)
+  record = hos.attack(Network(*tiny), cases, budget, RULES[protocol], seed=0, batch_size=4)
   attacked, images, mask = record["attacked"], record["images"], record["mask"]
   assert (mask == regions.cells_to_pixels(cases.target, SIZE, SIZE)).all() and mask.sum() == 5 * 256
   assert (attacked[~mask] == images[~mask]).all()
@@ -223,25 +224,24 @@ def test_attack_stays_in_its_bounds_and_raises_its_objective(tiny, cases, protoc
 
 
 def test_records_are_of_the_images_they_name(tiny, cases):
-  model, variables = tiny
-  budget = Budget(num_steps=2)
-  record = hos.attack(model, variables, cases, budget, RULES["paper"], seed=0, batch_size=5)
-  seen = hos.look(model, variables, cases.images, batch_size=2)
+  network, budget = Network(*tiny), Budget(num_steps=2)
+  record = hos.attack(network, cases, budget, RULES["paper"], seed=0, batch_size=5)
+  seen = see(network, cases.images.image, selectors.maps, batch_size=2)
   own = [seen["similarity_map"][i, ..., p] for i, p in enumerate(cases.prototype)]
   np.testing.assert_allclose(record["clean_similarity_map"], own, atol=1e-4)
   np.testing.assert_allclose(record["clean_logits"], seen["logits"], atol=1e-4)
   np.testing.assert_allclose(seen["activations"], seen["similarity_map"].max((1, 2)), atol=1e-6)
-  after = hos.look(
-    model, variables, dataclasses.replace(cases.images, image=record["attacked"]), batch_size=5
-  )
+  after = see(network, record["attacked"], selectors.maps, batch_size=5)
   np.testing.assert_allclose(record["attacked_logits"], after["logits"], atol=1e-4)
 
 
 def test_an_image_is_attacked_the_same_in_any_batch(tiny, cases):
-  model, variables = tiny
-  run = lambda size, seed=0: hos.attack(  # noqa: E731
-    model, variables, cases, Budget(num_steps=2), RULES["paper"], seed=seed, batch_size=size
-  )["attacked"]
+  def run(size, seed=0):
+    options = {"seed": seed, "batch_size": size}
+    return hos.attack(Network(*tiny), cases, Budget(num_steps=2), RULES["paper"], **options)[
+      "attacked"
+    ]
+
   whole, pairs, other = run(5), run(2), run(5, seed=1)
   # Rounding may turn the sign of a gradient that is next to nothing, not more.
   assert (np.abs(whole - pairs) > 1e-6).mean() < 1e-3
@@ -249,10 +249,9 @@ def test_an_image_is_attacked_the_same_in_any_batch(tiny, cases):
 
 
 def test_without_a_random_start_the_seed_does_not_matter(tiny, cases):
-  model, variables = tiny
   budget = Budget(num_steps=1, random_start=False)
   first, second = (
-    hos.attack(model, variables, cases, budget, RULES["paper"], seed=seed, batch_size=5)
+    hos.attack(Network(*tiny), cases, budget, RULES["paper"], seed=seed, batch_size=5)
     for seed in (0, 1)
   )
   assert (first["attacked"] == second["attacked"]).all()
@@ -267,8 +266,7 @@ def saved_by_pillow(images, quality):
 
 
 def test_noise_that_survives_jpeg_is_still_there_in_pillows_files(tiny, cases):
-  model, variables = tiny
-  quality, rules = 50, RULES["paper"]
+  network, quality, rules = Network(*tiny), 50, RULES["paper"]
   smooth = np.asarray(jax.image.resize(cases.images.image, (5, 4, 4, 3), "linear"))
   smooth = np.asarray(jax.image.resize(smooth, cases.images.image.shape, "cubic")).clip(0, 1)
   smooth = dataclasses.replace(cases, images=dataclasses.replace(cases.images, image=smooth))
@@ -276,10 +274,10 @@ def test_noise_that_survives_jpeg_is_still_there_in_pillows_files(tiny, cases):
   def in_files(**changes):
     """Eq. (2) in the files of the attacked pictures; and what the record says of them."""
     limits = Budget(num_steps=8, **changes)
-    record = hos.attack(model, variables, smooth, limits, rules, seed=0, batch_size=5)
+    record = hos.attack(network, smooth, limits, rules, seed=0, batch_size=5)
     assert np.abs(record["attacked"] - record["images"])[record["mask"]].max() < 8 / 255 + 1e-6
     files = saved_by_pillow(record["attacked"], quality)
-    seen = hos.look(model, variables, dataclasses.replace(smooth.images, image=files), 5)
+    seen = see(network, files, selectors.maps, batch_size=5)
     maps = np.stack([seen["similarity_map"][i, ..., p] for i, p in enumerate(smooth.prototype)])
     raised = maps[smooth.target] - maps[smooth.source].reshape(5, 2).mean(1)
     return raised, maps, record
@@ -290,7 +288,10 @@ def test_noise_that_survives_jpeg_is_still_there_in_pillows_files(tiny, cases):
   # All that is recorded was seen in files, which are Pillow's but for rounding.
   spread = np.ptp(record["attacked_similarity_map"])
   assert np.abs(record["attacked_similarity_map"] - maps).mean() < 0.02 * spread
-  raw, saved = (hos.look(model, variables, smooth.images, 5, q)["logits"] for q in (None, quality))
+  raw, saved = (
+    see(network.in_files(q), smooth.images.image, selectors.logits, batch_size=5)
+    for q in (None, quality)
+  )
   np.testing.assert_allclose(record["clean_logits"], saved, atol=1e-4)
   assert np.abs(record["clean_logits"] - raw).max() > 1e-3
 
@@ -355,14 +356,14 @@ def test_percentiles_are_of_all_activations_on_clean_images():
   rule = ["cells"] * 3
   numbers = hos.summarise(made_record(), rule, activations=activations)["metrics"]
   # After the attack 4, 2.5 and 3.5 in S_noisy; what is equal is not below.
-  assert numbers["percentile_of_attacked"]["value"] == pytest.approx((5 + 1 + 3) / 8 / 3)
-  assert numbers["percentile_of_attacked"]["total"] == 3
+  assert numbers["share_below_attacked"]["value"] == pytest.approx((5 + 1 + 3) / 8 / 3)
+  assert numbers["share_below_attacked"]["total"] == 3
   # All four of the first image, one of the second's four.
-  assert numbers["percentile_of_4"]["value"] == pytest.approx((4 / 4 + 1 / 4) / 2)
-  assert numbers["percentile_of_4"]["total"] == 2
+  assert numbers["share_below_4"]["value"] == pytest.approx((4 / 4 + 1 / 4) / 2)
+  assert numbers["share_below_4"]["total"] == 2
   linear = hos.summarise(made_record(), rule, activations=activations, log_similarity=False)
-  assert "percentile_of_4" not in linear["metrics"]
-  assert "percentile_of_attacked" in linear["metrics"]
+  assert "share_below_4" not in linear["metrics"]
+  assert "share_below_attacked" in linear["metrics"]
 
 
 def test_rows_per_image():

@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 
 from jprotop.errors import InputError
-from jprotop.interchange import names
-from jprotop.interchange.identify import identify
-from jprotop.interchange.torch_files import TorchFile
-from jprotop.models.protopnet import BACKBONES, ProtoPNet
+from jprotop.networks.families import BACKBONES
+from jprotop.prototypes.protopnet import ProtoPNet
+from jprotop.torch_io import names
+from jprotop.torch_io.identify import identify
+from jprotop.torch_io.torch_files import TorchFile
 
 GOLDEN = pathlib.Path(__file__).parent / "golden"
 REFERENCE = {  # prototypes, depth, classes and add-on of the golden state dicts
@@ -140,7 +141,7 @@ def test_what_is_no_protopnet():
   state = {n.removeprefix("features."): a for n, a in state_of().items() if "features" in n}
   message = refused(state)
   assert "this is no ProtoPNet: it has no prototype_vectors and no last_layer.weight, " in message
-  assert "--config.init.backbone=FILE" in message
+  assert "--config.train.init.backbone=FILE" in message
 
 
 @pytest.mark.parametrize(

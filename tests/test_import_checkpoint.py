@@ -13,22 +13,26 @@ from PIL import Image
 
 import jprotop
 from configs import base, tiny
-from experiments import (
-  evaluate,
+from jprotop import regions
+from jprotop.cli import study
+from jprotop.errors import InputError
+from jprotop.experiments import (
+  EXPERIMENTS,
+  accuracy,
+  alteration,
+  ensemble,
   explain,
   head_on_stomach,
-  jpeg,
   prune,
-  report,
-  study,
   success_rate,
+  training,
   vanishing_head,
 )
-from jprotop import regions
-from jprotop.errors import InputError
-from jprotop.interchange import export, names
-from jprotop.models.protopnet import ProtoPNet
-from jprotop.training import importing, runs
+from jprotop.prototypes.protopnet import ProtoPNet
+from jprotop.runs import run as runs
+from jprotop.runs.records import check_record
+from jprotop.torch_io import export, names
+from jprotop.training import importing
 
 SIZE = 64
 
@@ -36,7 +40,7 @@ SIZE = 64
 def make_config(**changes):
   config = base.get_config()
   with config.unlocked():
-    config.update_from_flattened_dict({"data.image_size": SIZE, **changes})
+    config.update_from_flattened_dict({"train.data.image_size": SIZE, **changes})
   return config.to_dict()
 
 
@@ -87,8 +91,9 @@ def test_a_checkpoint_becomes_a_run(checkpoint, bare, pruned):
   assert found["classes_from"].startswith("the last layer's weights")
   assert found["sources"] == "not known: no data were given"
   saved = json.loads((bare.workdir / "config.json").read_text())
-  assert saved["model"]["prototypes_per_class"] == 3
-  assert saved["model"]["addon"] == "bottleneck" and saved["data"]["image_size"] == SIZE
+  assert saved["train"]["model"]["prototypes_per_class"] == 3
+  assert saved["train"]["model"]["addon"] == "bottleneck"
+  assert saved["train"]["data"]["image_size"] == SIZE
 
 
 @pytest.fixture
@@ -107,7 +112,7 @@ def own_images(tmp_path):
 @pytest.mark.parametrize("kind", [0, 1], ids=["array", "files"])
 def test_an_imported_network_explains_images(bare, own_images, tmp_path, kind):
   images, pixels = own_images[kind]
-  explain.measure(bare, tmp_path, images=images, num_prototypes=4, nearest=None)
+  explain.measure(bare, tmp_path, images=images, num_prototypes=4)
   with np.load(tmp_path / "explain.npz") as file:
     record = dict(file)
   out = jax.jit(bare.model.apply)(bare.variables, pixels)
@@ -127,8 +132,8 @@ def test_an_imported_network_explains_images(bare, own_images, tmp_path, kind):
 
 
 def test_an_imported_network_is_attacked_on_images(bare, own_images, tmp_path):
-  numbers = head_on_stomach.measure(bare, tmp_path, images=own_images[0][0], num_steps=1)
-  attacked = numbers["head_on_stomach"]
+  opened = runs.open_run(bare.workdir, changes={"measure.attack.num_steps": 1})
+  attacked = head_on_stomach.measure(opened, tmp_path, images=own_images[0][0])
   assert attacked["num_images"] + len(attacked["not_attacked"]) == 3
   assert attacked["num_images"] and (tmp_path / "attack.npz").exists()
   assert (tmp_path / "figures/head_on_stomach_0.png").exists()
@@ -137,14 +142,15 @@ def test_an_imported_network_is_attacked_on_images(bare, own_images, tmp_path):
 @pytest.mark.parametrize(
   "module, given",
   [
-    (evaluate, {}),
-    (explain, {"nearest": None}),
-    (explain, {"images": "3", "nearest": None}),
+    (accuracy, {}),
+    (ensemble, {"members": []}),
+    (explain, {}),
+    (explain, {"images": "3"}),
     (explain, {"images": "x.npy", "nearest": 1}),
     (head_on_stomach, {}),
     (vanishing_head, {}),
     (success_rate, {}),
-    (jpeg, {}),
+    (alteration, {}),
     (prune, {}),
   ],
 )
@@ -178,8 +184,8 @@ def two_classes(tmp_path_factory):
 @pytest.fixture(scope="module")
 def folder_config(cropped, tmp_path_factory):
   cache = str(tmp_path_factory.mktemp("cache"))
-  data = {"data.name": "folder", "data.dir": str(cropped), "data.cache": cache}
-  return make_config(**data, **{"training.push_batch_size": 3})
+  data = {"train.data.name": "folder", "data.dir": str(cropped), "data.cache": cache}
+  return make_config(**data, **{"compute.push_batch_size": 3})
 
 
 @pytest.fixture(scope="module")
@@ -291,9 +297,9 @@ def test_boxes_that_are_no_array(content, tmp_path, two_classes, folder_config):
     ({}, {"similarity": "cosine"}, "--similarity='cosine'; jprotop knows linear, log"),
     ({}, {"prototype_class": np.zeros(3, int)}, r"10push0.7596.pth: .*whole numbers \[6\]"),
     ({}, {"boxes": "bb10.npy"}, r"bb10.npy numbers training images, .*--config.data.dir"),
-    ({"data.image_size": 16}, {}, "image_size=16 leaves resnet_small less than 2 x 2 cells"),
+    ({"train.data.image_size": 16}, {}, "image_size=16 leaves resnet_small less than 2 x 2 cells"),
     ({"data.dir": "/nowhere"}, {}, "/nowhere' does not exist"),
-    ({"data.name": "folder", "data.dir": "THERE"}, {}, "has 3 classes, but the data have 2"),
+    ({"train.data.name": "folder", "data.dir": "THERE"}, {}, "has 3 classes, but the data have 2"),
   ],
 )
 def test_what_does_not_go_together(changes, given, message, checkpoint, cropped, tmp_path):
@@ -337,7 +343,7 @@ def round_trip(run, tmp_path_factory):
     # It held some images out for validation; a run of the reference counts all of them.
     images = ours.dataset.train.image_id
     config = tiny.get_config().to_dict()
-    config["data"]["validation_share"] = 0.0
+    config["train"]["data"]["validation_share"] = 0.0
     every = runs.open_dataset(config).train
     own = ours.provenance
     index = [every.image_id.index(images[image]) for image in own["image"]]
@@ -379,11 +385,11 @@ def test_a_run_comes_back_bit_for_bit(round_trip):
 
 
 def test_it_is_measured_as_before(round_trip, tmp_path):
-  first, second = (evaluate.measure(run, tmp_path) for run in round_trip[:2])
+  first, second = (accuracy.measure(run, tmp_path) for run in round_trip[:2])
   assert first == second
   told = []
   for run in round_trip[:2]:
-    explain.measure(run, tmp_path, images="0,4", nearest=None)
+    explain.measure(run, tmp_path, images="0,4")
     with np.load(tmp_path / "explain.npz") as file:
       told.append((json.loads((tmp_path / "explain.json").read_text()), dict(file)))
   assert told[0][0] == told[1][0]  # The source of each prototype is in it.
@@ -391,22 +397,29 @@ def test_it_is_measured_as_before(round_trip, tmp_path):
     np.testing.assert_array_equal(array, told[1][1][name])
 
 
-FEW = {"num_images": 2, "num_steps": 1}
+FEW = {
+  "measure.attack.num_images": 2,
+  "measure.attack.num_steps": 1,
+  "measure.success_rate.num_images": 2,
+  "measure.success_rate.top_k": 1,
+}
+FLAGS = {
+  "alteration": {"num_figures": 1},
+  "explain": {"num_images": 1, "nearest": 2, "num_pages": 1},
+  "prune": {"threshold": 1, "epochs": 1},
+}
 
 
-@pytest.mark.parametrize(
-  "module, section, given",
-  [
-    (head_on_stomach, "head_on_stomach", FEW),
-    (vanishing_head, "vanishing_head", FEW),
-    (success_rate, "success_rate", {**FEW, "top_k": 1}),
-    (jpeg, "jpeg_drift", {"num_figures": 1}),
-    (explain, "explain", {"num_images": 1, "nearest": 2, "num_pages": 1}),
-    (prune, "prune", {"threshold": 1, "epochs": 1}),
-  ],
-)
-def test_every_experiment_takes_it(round_trip, tmp_path, module, section, given):
-  assert module.measure(round_trip[1], tmp_path / "out", **given)[section]
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_every_experiment_takes_it(round_trip, tmp_path, name):
+  imported = round_trip[1]
+  opened = runs.open_run(imported.workdir, imported.dataset, changes=FEW)
+  given = dict(FLAGS.get(name, {}))
+  if name == "ensemble":  # A run on the same images, without those of a validation split: itself.
+    given["members"] = [str(imported.workdir)]
+  record = EXPERIMENTS[name].measure(opened, tmp_path / "out", **given)
+  assert record
+  check_record(record, EXPERIMENTS[name].record, name)
 
 
 def test_the_report_takes_it(round_trip, bare, tmp_path):
@@ -414,7 +427,7 @@ def test_the_report_takes_it(round_trip, bare, tmp_path):
   for run, drawn in ((round_trip[1], ["gallery_000.png"]), (bare, [])):
     place = tmp_path / run.workdir.name
     (place / "figures").mkdir(parents=True)
-    assert report.measure(run, place) == {}
+    assert training.measure(run, place) == {"push": None}
     assert [path.name for path in (place / "figures").iterdir()] == drawn
 
 
@@ -422,9 +435,11 @@ def test_a_study_takes_it(round_trip, tmp_path):
   imported = round_trip[1].workdir
   config = tiny.get_config().to_dict()
   given = {"standard": imported}
-  with pytest.raises(InputError, match=r"(?s)make these equal .*validation_share: there 0.0"):
+  with pytest.raises(
+    InputError, match=r"(?s)make these equal .*train\.data\.validation_share: there 0\.0"
+  ):
     study.Study(config, tmp_path, given)
-  config["data"]["validation_share"] = 0.0
+  config["train"]["data"]["validation_share"] = 0.0
   network = study.Study(config, tmp_path, given).network("standard")
   assert_equal_trees(network.variables, round_trip[0].variables)
 
@@ -453,7 +468,7 @@ def test_the_command_line(checkpoint, bare, tmp_path):
   target = f"--export_torch={tmp_path / 'out.pth'}"
   mistakes = (
     ((workdir, file, target), "give either --torch_checkpoint=FILE to read or --export_torch="),
-    ((workdir, file, "--config.data.imge_size=64"), "the nearest is data.image_size"),
+    ((workdir, file, "--config.train.data.imge_size=64"), "nearest is train.data.image_size"),
     ((f"--workdir={bare.workdir}", target, "--similarity=log"), "--similarity is for an import"),
   )
   for given, message in mistakes:
@@ -461,7 +476,7 @@ def test_the_command_line(checkpoint, bare, tmp_path):
     assert done.returncode == 1 and message in done.stderr, done.stderr[-2000:]
     assert "Traceback" not in done.stderr
   given = (workdir, file, f"--prototype_class={labels}", "--similarity=linear")
-  done = command("import_checkpoint", *given, "--config.data.image_size=64", cache=tmp_path)
+  done = command("import_checkpoint", *given, "--config.train.data.image_size=64", cache=tmp_path)
   assert done.returncode == 0, done.stderr[-2000:]
   assert "linear similarity" in done.stdout and "their classes  as given" in done.stdout
   model, _, _ = jprotop.load(tmp_path / "run")

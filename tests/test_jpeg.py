@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from jprotop.data import jpeg
+from jprotop.data.alterations import Scheme, choose_classes
 from jprotop.errors import InputError
 
 
@@ -69,18 +70,18 @@ def test_other_misuse():
 
 
 def test_half_is_a_random_half_that_the_seed_decides():
-  drawn = [jpeg.choose_classes("half", 200, seed) for seed in (0, 0, 1)]
+  drawn = [choose_classes("half", 200, seed) for seed in (0, 0, 1)]
   assert [len(set(classes)) for classes in drawn] == [100] * 3
   assert drawn[0] == drawn[1] != drawn[2]
   assert min(drawn[0]) >= 0 and max(drawn[0]) < 200
 
 
 def test_odd_labels_count_from_zero():
-  assert jpeg.choose_classes("odd", 6, 0) == (1, 3, 5)
+  assert choose_classes("odd", 6, 0) == (1, 3, 5)
 
 
 def test_labels_as_told():
-  assert jpeg.choose_classes("4, 0", 6, 0) == (0, 4)
+  assert choose_classes("4, 0", 6, 0) == (0, 4)
 
 
 @pytest.mark.parametrize(
@@ -95,16 +96,16 @@ def test_labels_as_told():
 )
 def test_classes_that_make_no_experiment(rule, message):
   with pytest.raises(InputError, match=message):
-    jpeg.choose_classes(rule, 3, 0)
+    choose_classes(rule, 3, 0)
 
 
 @pytest.mark.parametrize("quality", [0, 96, -1])
 def test_a_scheme_of_no_quality(quality):
   with pytest.raises(InputError, match="from 1 to 95"):
-    jpeg.Scheme(quality)
+    Scheme("jpeg", quality)
 
 
 def test_a_scheme_covers_its_classes_or_all():
   label = np.array([0, 1, 2, 1])
-  assert jpeg.Scheme(20, (1,)).covers(label).tolist() == [False, True, False, True]
-  assert jpeg.Scheme(20).covers(label).all()
+  assert Scheme("jpeg", 20, (1,)).covers(label).tolist() == [False, True, False, True]
+  assert Scheme("jpeg", 20).covers(label).all()

@@ -14,14 +14,14 @@ from absl.testing import flagsaver
 from commands import ROOT, command
 
 from configs import tiny
-from experiments import cli, launch
+from jprotop.cli import launch, program
 from jprotop.errors import InputError
-from jprotop.training import runs
+from jprotop.runs import run as runs
 
 # Without a pretraining, and with enough epochs to be killed in the middle.
 EPOCHS = 8
 CHANGES = {"pretrain": 0, "warm": EPOCHS, "joint": 0}
-TRAIN = [f"--config.training.{phase}.epochs={count}" for phase, count in CHANGES.items()]
+TRAIN = [f"--config.train.{phase}.epochs={count}" for phase, count in CHANGES.items()]
 TRAIN.insert(0, "--config=configs/tiny.py")
 
 
@@ -111,17 +111,17 @@ def test_two_processes_are_one_command(continued, prepared, tmp_path):
   assert "Vanishing head, 3 images" in said[0][0]
   assert "Vanishing head" not in said[1][0] and not said[1][1]  # All would say the same.
   numbers = json.loads((tmp_path / "results.json").read_text())
-  assert numbers["vanishing_head"]["metrics"]["similarity_before"]["total"] == 3
+  assert numbers["vanishing_head"]["standard"]["metrics"]["similarity_before"]["total"] == 3
   assert numbers["environment"]["vanishing_head"]["device"].startswith("4 x")
   assert len(list((tmp_path / "figures").iterdir())) == 3
 
 
 def test_an_error_of_the_first_ends_all(continued, prepared):
-  arguments = [*TRAIN, "--config.seed=5", f"--workdir={continued[0]}"]
+  arguments = [*TRAIN, "--config.train.seed=5", f"--workdir={continued[0]}"]
   processes = launched("train", *arguments, cache=prepared)
   said = [process.communicate(timeout=120) for process in processes]
   assert all(process.returncode for process in processes)
-  assert "seed: there 0, given 5" in said[0][1] and "Traceback" not in said[0][1]
+  assert "train.seed: there 0, given 5" in said[0][1] and "Traceback" not in said[0][1]
 
 
 def test_compiled_programs_are_kept_in_the_cache(continued, prepared):
@@ -132,6 +132,8 @@ def test_compiled_programs_are_kept_in_the_cache(continued, prepared):
 @pytest.fixture
 def given():
   """Gives the commands' flags, as on a command line."""
+  if "coordinator" not in flags.FLAGS:
+    launch.define_flags()
   saved = flagsaver.save_flag_values()
   yield lambda *arguments: flags.FLAGS(["command", *arguments])
   flagsaver.restore_flag_values(saved)
@@ -142,7 +144,7 @@ def test_whoever_chooses_where_compiled_programs_are_kept_has_them_there(given, 
   before = jax.config.jax_compilation_cache_dir
   monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", "")  # Nowhere.
   given()
-  cli._keep_compiled_programs()
+  program._keep_compiled_programs()
   assert jax.config.jax_compilation_cache_dir == before
 
 
@@ -163,6 +165,6 @@ def test_incomplete_flags_are_named(given, arguments, message):
 
 
 def test_where_no_cluster_says_who_is_there_it_must_be_given(tmp_path):
-  done = command("evaluate", "--workdir=x", "--coordinator=auto", cache=tmp_path)
+  done = command("accuracy", "--workdir=x", "--coordinator=auto", cache=tmp_path)
   assert done.returncode == 1
   assert "outside a TPU pod, Slurm, Open MPI or Kubernetes give --coordinator" in done.stderr

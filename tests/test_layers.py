@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jprotop.models.layers import BatchNorm, LayerOptions, conv, max_pool
+from jprotop.networks.layers import BatchNorm, LayerOptions, conv, max_pool
 
 PLAIN, FAST = LayerOptions(forms="plain"), LayerOptions(forms="fast")
 DEFAULT = LayerOptions()
@@ -50,6 +50,45 @@ def test_convolutions_pad_as_pytorch_and_fast_equals_plain(taps, stride, height,
     results.append(vjp(cotangent))
   for plain, fast in zip(*results):
     np.testing.assert_allclose(fast, plain, atol=2e-4)
+
+
+@pytest.mark.parametrize(
+  "fields",
+  [
+    {"kernel_dilation": (2, 2)},
+    {"kernel_dilation": (2, 1), "strides": (2, 2)},
+    {"input_dilation": (2, 2)},
+    {"feature_group_count": 2},
+    {"feature_group_count": 4, "features": 8},  # depthwise
+    {"feature_group_count": 4, "kernel_size": (1, 1), "padding": "VALID"},
+    {"feature_group_count": 2, "kernel_size": (7, 7), "strides": (2, 2)},
+    {"padding": "SAME"},
+    {"precision": "highest"},
+  ],
+  ids=str,
+)
+def test_convolutions_without_a_fast_form_equal_laxs(fields):
+  x = drawn(2, 12, 11, 4)
+  results = []
+  for options in (PLAIN, FAST):
+    layer = conv(4, 3, options=options, name=None).clone(**fields)
+    kernel = drawn(*layer.init(jax.random.key(0), x)["params"]["kernel"].shape, seed=1)
+    out, vjp = jax.vjp(
+      lambda x, k, layer=layer: layer.apply({"params": {"kernel": k}}, x), x, kernel
+    )
+    results.append((out, *vjp(drawn(*out.shape, seed=2))))
+  for plain, fast in zip(*results):
+    np.testing.assert_array_equal(fast, plain)
+
+
+@pytest.mark.parametrize(
+  ("taps", "stride", "operation"),
+  [(1, 1, "dot_general"), (1, 2, "dot_general"), (3, 1, "custom_vjp"), (7, 2, "custom_vjp")],
+)
+def test_every_convolution_of_the_backbones_takes_its_fast_form(taps, stride, operation):
+  x, kernel = drawn(1, 8, 8, 3), drawn(taps, taps, 3, 4)
+  layer = conv(4, taps, stride, options=FAST, name=None)
+  assert operation in str(jax.make_jaxpr(layer.apply)({"params": {"kernel": kernel}}, x))
 
 
 # --- max-pooling

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jprotop import losses
+from jprotop.prototypes import losses
 
 PROTOTYPE_CLASS = np.repeat(np.arange(3), 2)
 

@@ -7,10 +7,12 @@ import pytest
 from conftest import TINY, drawn_variables
 
 from jprotop.errors import InputError
-from jprotop.models import protopnet
-from jprotop.models.densenet import DenseLayer, average_pool
-from jprotop.models.layers import LayerOptions
-from jprotop.models.protopnet import BACKBONES, BackboneClassifier, ProtoPNet
+from jprotop.networks.backbone import BackboneClassifier, normalise
+from jprotop.networks.densenet import DenseLayer, average_pool
+from jprotop.networks.families import BACKBONES
+from jprotop.networks.layers import LayerOptions
+from jprotop.prototypes import protopnet
+from jprotop.prototypes.protopnet import ProtoPNet
 
 FEATURES = {"resnet50": 2048, "densenet169": 1664}
 
@@ -109,10 +111,8 @@ def test_the_forward_pass_is_eq_1_its_maximum_and_the_last_layer(tiny):
   )
   # Images are normalised inside: ImageNet's mean is what the backbone sees as 0.
   mean = jnp.broadcast_to(jnp.array([0.485, 0.456, 0.406]), (1, 4, 4, 3))
-  np.testing.assert_allclose(protopnet.normalise(mean), 0, atol=1e-6)
-  np.testing.assert_allclose(
-    protopnet.normalise(jnp.ones((3,))), [2.2489, 2.4286, 2.6400], atol=1e-4
-  )
+  np.testing.assert_allclose(normalise(mean), 0, atol=1e-6)
+  np.testing.assert_allclose(normalise(jnp.ones((3,))), [2.2489, 2.4286, 2.6400], atol=1e-4)
 
 
 def test_initial_weights_are_the_papers():

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from jprotop.errors import InputError
-from jprotop.interchange.names import variables_from_state_dict
-from jprotop.models.protopnet import ProtoPNet
+from jprotop.prototypes.protopnet import ProtoPNet
+from jprotop.torch_io.names import variables_from_state_dict
 
 GOLDEN = pathlib.Path(__file__).parent / "golden"
 NETWORKS = {

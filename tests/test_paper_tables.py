@@ -8,8 +8,7 @@ import pytest
 import study_results
 from study_results import mean, share
 
-from jprotop.evaluation import paper_tables
-from jprotop.figures import tables
+from jprotop.report import paper_tables, tables
 
 # App. E and F of the paper, by backbone.
 PUBLISHED = {
@@ -27,7 +26,7 @@ KEYS = {
   "table2": ("published_altered", "published_original"),
   "table4": ("published_altered", "published_original"),
 }
-KEYS_TABLE3 = ("published_clean", "published_robust", "published_success_rate")
+KEYS_TABLE3 = ("published_clean", "published_pgd_accuracy", "published_success_rate")
 
 
 def columns_of(name):
@@ -44,7 +43,7 @@ def test_published_numbers_are_the_papers(name):
 def test_published_numbers_of_table_3_are_the_papers():
   for backbone, wanted in PUBLISHED_TABLE3.items():
     rows = paper_tables.all_tables(study_results.study(backbone))["table3"]
-    assert [row["training"] for row in rows] == ["standard", "adversarial"]
+    assert [row["network"] for row in rows] == ["standard", "adversarial"]
     assert [tuple(row[key] for key in KEYS_TABLE3) for row in rows] == wanted
   rows = paper_tables.all_tables(study_results.study("vgg19"))["table3"]
   assert {row[key] for row in rows for key in KEYS_TABLE3} == {None}
@@ -74,15 +73,15 @@ def test_rows_hold_what_was_measured():
   standard, adversarial = found["table3"]
   assert standard["success_rate"] == share(150, 200)  # of the top 5, not of the first
   assert standard["success_rate_authors"] == share(186, 200)
-  assert (adversarial["clean"], adversarial["robust"]) == (share(580, 1000), share(240, 1000))
+  assert (adversarial["clean"], adversarial["pgd_accuracy"]) == (share(580, 1000), share(240, 1000))
   for name, _, columns in paper_tables.TABLES:
     assert all(columns.keys() == row.keys() for row in found[name])
 
 
 def test_a_part_of_a_study_has_a_part_of_the_tables():
   results = study_results.study()
-  for network in ("jpeg", "jpeg_augmented", "adversarial"):
-    del results["evaluate"][network]
+  for network in ("altered", "remedied", "adversarial"):
+    del results["accuracy"][network]
   del results["success_rate"]
   found = paper_tables.all_tables(results)
   assert (found["table2"], found["table4"], len(found["table1"])) == ([], [], 1)

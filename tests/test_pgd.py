@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jprotop.attacks import objectives, pgd
+from jprotop.attacks.budget import Budget
 from jprotop.errors import InputError
 
 EPS, STEP = 8 / 255, 2 / 255
@@ -157,9 +158,9 @@ def test_vanish_lowers_the_activation_of_the_prototype(tiny):
     ({"eps": float("nan")}, "eps=nan is outside"),
     ({"step_size": 0}, "step_size=0 is outside"),
     ({"num_steps": -1}, "num_steps=-1 is negative"),
+    ({"survive_jpeg": 96}, "JPEG quality=96"),
   ],
 )
 def test_budgets_that_make_no_sense_are_refused(changes, message):
-  pgd.check_budget(eps=EPS, step_size=STEP, num_steps=40)
   with pytest.raises(InputError, match=message):
-    pgd.check_budget(**{"eps": EPS, "step_size": STEP, "num_steps": 40, **changes})
+    Budget(**changes)

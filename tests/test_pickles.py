@@ -257,7 +257,7 @@ NESTED = {
 READ = """
 import pathlib, sys
 from jprotop.errors import InputError
-from jprotop.interchange import torch_files
+from jprotop.torch_io import torch_files
 for path in sorted(pathlib.Path(sys.argv[1]).iterdir()):
   try:
     torch_files.read(path)

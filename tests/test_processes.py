@@ -9,7 +9,7 @@ import pytest
 
 from jprotop import files
 from jprotop.errors import InputError
-from jprotop.training import processes
+from jprotop.runs import processes
 
 
 def test_one_process_keeps_to_itself(tmp_path):

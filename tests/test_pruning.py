@@ -8,10 +8,13 @@ import pytest
 from commands import command
 
 import jprotop
-from configs import base
-from experiments import prune
 from jprotop.errors import InputError
-from jprotop.training import last_layer, phases, pruning, runs
+from jprotop.experiments import prune
+from jprotop.runs import config as base
+from jprotop.runs import run as runs
+from jprotop.runs.config_keys import apply_changes
+from jprotop.runs.records import check_record
+from jprotop.training import last_layer, phases, pruning
 
 CLASSES = (0, 0, 1, 1, 2, 2)
 # Classes of the nearest images of six prototypes; those of prototypes 1 and 4 are mostly others'.
@@ -85,19 +88,22 @@ def tuned(opened, config, epochs):
 
 
 @pytest.mark.parametrize(
-  ("variant", "augment"),
-  [("standard", "host"), ("jpeg", "host"), ("jpeg_augmented", "host"), ("standard", "device")],
+  ("network", "augment"),
+  [("standard", "host"), ("altered", "host"), ("remedied", "host"), ("standard", "device")],
 )
 def test_tuning_on_activations_is_the_training_step_on_images(
-  opened, monkeypatch, variant, augment
+  opened, monkeypatch, network, augment
 ):
   """The same batches in the same order, the last one short, the same coins, many groups."""
-  training = {**opened.config["training"], "batch_size": 8}
-  training["last_layer"] = {"epochs": 1, "learning_rate": {"last_layer": 0.03}}
-  loss = {**opened.config["loss"], "l1": 0.05}  # so large that its absence would show
-  config = {**opened.config, "training": training, "loss": loss, "variant": variant}
-  config["data"] = {**config["data"], "augment": augment}
-  assert len(opened.seen.train) * config["data"]["copies"] == 30
+  changes = {
+    "train.batch_size": 8,
+    "train.last_layer": {"epochs": 1, "learning_rate": {"last_layer": 0.03}},
+    "train.loss.l1": 0.05,  # so large that its absence would show
+    "train.network": network,
+    "train.data.augment": augment,
+  }
+  config = apply_changes(opened.config, changes)
+  assert len(opened.seen.train) * config["train"]["data"]["copies"] == 30
   monkeypatch.setattr(last_layer, "_GROUP_BYTES", 500)
   fast = tuned(opened, config, 3)
   monkeypatch.setattr(last_layer, "MAX_MEMORY_BYTES", 0)  # a file, not memory
@@ -116,19 +122,20 @@ def test_tuning_on_activations_is_the_training_step_on_images(
 
 
 @pytest.mark.parametrize(
-  "protocol, variant, once",
+  "protocol, network, once",
   [
     ("paper", "standard", True),
-    ("paper", "jpeg", True),
-    ("paper", "jpeg_augmented", True),
+    ("paper", "altered", True),
+    ("paper", "remedied", True),
     ("paper", "adversarial", False),
     ("authors", "standard", False),
-    ("authors", "jpeg_augmented", False),
+    ("authors", "remedied", False),
   ],
 )
-def test_activations_are_kept_only_where_no_pass_changes_them(protocol, variant, once):
-  plan = phases.make_phases(base.get_config().to_dict()["training"], protocol)
-  stored = [last_layer.is_stored({"protocol": protocol, "variant": variant}, p) for p in plan]
+def test_activations_are_kept_only_where_no_pass_changes_them(protocol, network, once):
+  plan = phases.make_phases(base.get_config().to_dict()["train"], protocol)
+  config = {"train": {"protocol": protocol, "network": network}}
+  stored = [last_layer.is_stored(config, phase) for phase in plan]
   assert stored == [False] * (len(plan) - 1) + [once]
 
 
@@ -137,7 +144,9 @@ def test_activations_are_kept_only_where_no_pass_changes_them(protocol, variant,
 
 def test_the_pruned_run_opens_and_says_what_it_should(opened, tmp_path, monkeypatch):
   monkeypatch.setattr(pruning, "neighbour_labels", lambda *_, **__: LABELS)
-  numbers = prune.measure(opened, tmp_path / "new", threshold=2, neighbours=4, epochs=0)["prune"]
+  numbers = prune.measure(opened, tmp_path / "new", threshold=2, neighbours=4, epochs=0)
+  check_record(numbers, prune.Prune, "prune")
+  assert numbers["pruned_from"] == str(opened.workdir)
   assert (numbers["num_pruned"], numbers["pruned"]) == (2, [1, 4])
   assert numbers["accuracy_pruned"] == numbers["accuracy_after"]
   assert numbers["purity"]["count"] == 3 + 4 + 2 + 4
@@ -159,7 +168,9 @@ def test_the_pruned_run_opens_and_says_what_it_should(opened, tmp_path, monkeypa
 def test_a_class_may_lose_all_its_prototypes(opened, tmp_path, monkeypatch):
   labels = np.where(np.array(CLASSES)[:, None] == 2, 0, LABELS)
   monkeypatch.setattr(pruning, "neighbour_labels", lambda *_, **__: labels)
-  numbers = prune.measure(opened, tmp_path, threshold=2, neighbours=4, epochs=2)["prune"]
+  numbers = prune.measure(opened, tmp_path, threshold=2, neighbours=4, epochs=2)
+  told = "\n".join(prune.tell(numbers, tmp_path))
+  assert f"classes left without a prototype: {opened.class_names[2]}" in told
   assert numbers["classes_without_prototypes"] == [opened.class_names[2]]
   assert numbers["accuracy_after"]["total"] == len(opened.dataset.test)
 

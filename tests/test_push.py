@@ -11,12 +11,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from single_device import one_device
 
-from jprotop import metrics, push, regions, similarity
+from jprotop import regions, statistics
 from jprotop.errors import InputError
+from jprotop.prototypes import push, similarity
 
 PROTOTYPE_CLASS = np.array([0, 0, 1, 2])
 GRID, DEPTH = (2, 3), 2
-nearest_patches, merge = jax.jit(push.nearest_patches), jax.jit(push.merge)
+nearest_in_batch, merge = jax.jit(push.nearest_in_batch), jax.jit(push.merge)
 
 
 def drawn(count, seed):
@@ -30,11 +31,11 @@ def drawn(count, seed):
 
 
 def searched(latent, prototypes, label, mask, first=0):
-  """`nearest_patches` of one batch whose images are numbered from `first`."""
+  """`nearest_in_batch` of one batch whose images are numbered from `first`."""
   sq_dist = ((latent[..., None, :] - prototypes) ** 2).sum(-1)
   image = np.arange(first, first + len(latent))
-  arrays = (latent, sq_dist, -sq_dist, PROTOTYPE_CLASS, label, image, mask)
-  return nearest_patches(*(jnp.asarray(a) for a in arrays))
+  arrays = (latent, -sq_dist, -sq_dist, PROTOTYPE_CLASS, label, image, mask)
+  return nearest_in_batch(*(jnp.asarray(a) for a in arrays))
 
 
 def slow_search(latent, prototypes, label, mask):
@@ -51,8 +52,8 @@ def slow_search(latent, prototypes, label, mask):
 
 def places(found):
   return [
-    (float(d), int(i), int(c[0]), int(c[1]))
-    for d, i, c in zip(found.sq_dist, found.image, found.cell)
+    (-float(near), int(i), int(c[0]), int(c[1]))
+    for near, i, c in zip(found.nearness, found.image, found.cell)
   ]
 
 
@@ -203,5 +204,5 @@ def test_bfloat16_harms_neither_the_choice_nor_the_similarities(tiny, training_s
   assert (chosen - best).max() <= 0.02 * best.max()
   rounded = jax.device_get(jax.jit(half.apply)(variables, images))
   assert np.abs(rounded.similarity_map - exact.similarity_map).max() < 0.05
-  order = metrics.rank_correlation(rounded.activations.T, exact.activations.T)
+  order = statistics.rank_correlation(rounded.activations.T, exact.activations.T)
   assert order.min() > 0.9  # of the nine images, for each prototype

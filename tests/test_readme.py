@@ -6,8 +6,12 @@ import re
 
 import numpy as np
 
+from jprotop.cli.main import command_of
+from jprotop.runs.config_files import config_path
+
 ROOT = pathlib.Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 
 def resolve(name):
@@ -25,14 +29,27 @@ def resolve(name):
 
 
 def test_every_name_exists():
-  names = set(re.findall(r"`(jprotop(?:\.\w+)+)", README)) - {"jprotop.py"}
-  assert len(names) > 10
+  text = "\n".join(page.read_text() for page in PAGES)
+  names = set(re.findall(r"`(jprotop(?:\.\w+)+)", text)) - {"jprotop.py"}
+  assert len(names) > 20
   for name in names:
     assert resolve(name) is not None or name
-  for module in set(re.findall(r"experiments\.(\w+)", README)):
-    assert (ROOT / f"experiments/{module}.py").exists(), module
-  for config in set(re.findall(r"configs/\w+\.py", README)):
-    assert (ROOT / config).exists(), config
+  commands = set(re.findall(r"jprotop ([a-z]+(?:-[a-z]+)*)(?= (?:--|`)|`)", text))
+  assert len(commands) > 10
+  for command in commands:
+    assert command_of(command).main
+  for config in set(re.findall(r"--config=(\w+)", text)) - {"NAME", "FILE", "CONFIG"}:
+    assert config_path(config).is_file()
+
+
+def test_links_lead_somewhere():
+  for page in PAGES:
+    for target in re.findall(r"\]\((?!https?:)([^)#]+)", page.read_text()):
+      assert (page.parent / target).exists(), f"{page.name}: {target}"
+
+
+def test_the_readme_is_short():
+  assert len(README.splitlines()) <= 150
 
 
 def test_the_library_example_runs(run):

@@ -1,6 +1,7 @@
 """The whole paper on the tiny config: one command, all of its parts, nothing done twice."""
 
 import csv
+import dataclasses
 import json
 import re
 import shutil
@@ -9,11 +10,14 @@ import pytest
 from commands import command
 
 from configs import tiny
-from experiments import reproduce, vanishing_head
-from experiments.study import STAGES
+from jprotop.cli import reproduce
+from jprotop.cli.study import stages
 from jprotop.errors import InputError
-from jprotop.evaluation import schema
-from jprotop.training import runs
+from jprotop.experiments import EXPERIMENTS
+from jprotop.experiments.experiment import record_kinds
+from jprotop.runs import run as runs
+from jprotop.runs.config import NETWORKS
+from jprotop.runs.records import check_results
 
 TABLES = ("table1", "table2", "table3", "table4")
 
@@ -46,14 +50,28 @@ def stamps(workdir):
 def test_it_writes_the_whole_paper_and_says_where(study):
   workdir, _, done = study
   found = json.loads((workdir / "results.json").read_text())
-  schema.check_schema(found)
+  check_results(found, record_kinds(), "results.json")
   assert found["claims"] and all(found[table] for table in TABLES)
-  assert found["evaluate"].keys() == set(runs.VARIANTS)
+  assert found["accuracy"].keys() == found["training"].keys() == set(NETWORKS)
   assert found["success_rate"].keys() == {"standard", "adversarial"}
   assert {"paper", "authors", "ablation"} <= found["success_rate"]["standard"].keys()
-  assert found["jpeg_drift"].keys() == {"standard", "jpeg", "jpeg_augmented"}
-  assert {"head_on_stomach", "vanishing_head", "explain", "push"} <= found.keys()
+  assert found["alteration"].keys() == {"standard", "altered", "remedied"}
+  for experiment in ("head_on_stomach", "vanishing_head", "explain"):
+    assert found[experiment].keys() == {"standard"}
   assert str(workdir / "report.html") in done.stdout
+
+
+def test_each_network_s_folder_holds_what_the_commands_alone_would_write(finished):
+  found = json.loads((finished / "results.json").read_text())
+  for network in NETWORKS:
+    own = json.loads((finished / network / "results.json").read_text())
+    check_results(own, record_kinds(), f"{network}/results.json")
+    assert own["config"]["train"]["network"] == network and own["data"] == found["data"]
+    measured = {name for name in EXPERIMENTS if network in found.get(name, {})}
+    assert measured and measured == set(EXPERIMENTS) & own.keys()
+    assert own["environment"].keys() == measured | {"train"}
+    for name in measured:
+      assert own[name] == {network: found[name][network]}
 
 
 def test_tables_come_in_three_forms_with_the_same_numbers(finished):
@@ -85,21 +103,21 @@ def test_the_report_shows_claims_tables_and_captioned_pictures(finished):
 
 def test_given_again_it_repeats_nothing(finished):
   before = stamps(finished)
-  history = {v: (finished / v / "history.jsonl").read_text() for v in runs.VARIANTS}
+  history = {v: (finished / v / "history.jsonl").read_text() for v in NETWORKS}
   reproduce.reproduce(config(), finished, {}, [])
-  assert stamps(finished) == before and len(before) == len(STAGES)
-  for variant, text in history.items():
-    assert (finished / variant / "history.jsonl").read_text() == text
+  assert stamps(finished) == before and len(before) == len(stages())
+  for network, text in history.items():
+    assert (finished / network / "history.jsonl").read_text() == text
 
 
 def test_a_changed_setting_repeats_the_stages_that_use_it_and_no_other(copy):
   before = stamps(copy)
-  reproduce.reproduce(config(**{"robust.num_steps": 1}), copy, {}, ["table1"])
+  reproduce.reproduce(config(**{"measure.class_pgd.num_steps": 1}), copy, {}, ["table1"])
   after = stamps(copy)
-  assert {name for name in after if after[name] != before[name]} == {"standard/evaluate"}
+  assert {name for name in after if after[name] != before[name]} == {"standard/accuracy"}
   found = json.loads((copy / "results.json").read_text())
   # Accuracies of the other networks are those of another setting, so they are not reported.
-  assert found["evaluate"].keys() == {"standard"} and found["success_rate"]
+  assert found["accuracy"].keys() == {"standard"} and found["success_rate"]
 
 
 def test_a_given_run_is_measured_where_the_study_is_and_left_alone(finished, tmp_path):
@@ -114,12 +132,12 @@ def test_a_given_run_is_measured_where_the_study_is_and_left_alone(finished, tmp
 def test_a_run_of_the_wrong_kind_is_refused(finished, tmp_path):
   with pytest.raises(InputError, match="holds a single run"):
     reproduce.reproduce(config(), finished / "standard", {}, [])
-  with pytest.raises(InputError, match="network of variant standard"):
-    reproduce.reproduce(config(), tmp_path, {"jpeg": finished / "standard"}, ["table2"])
-  other = config(**{"jpeg.quality": 50})
-  with pytest.raises(InputError, match=r"jpeg\.quality: there 20, given 50"):
-    reproduce.reproduce(other, tmp_path, {"jpeg": finished / "jpeg"}, ["table2"])
-  other = config(**{"model.prototypes_per_class": 3})
+  with pytest.raises(InputError, match=r"holds the standard network; .* --config=FILE:altered"):
+    reproduce.reproduce(config(), tmp_path, {"altered": finished / "standard"}, ["table2"])
+  other = config(**{"train.alteration.parameter": 50.0})
+  with pytest.raises(InputError, match=r"alteration\.parameter: there 20\.0, given 50"):
+    reproduce.reproduce(other, tmp_path, {"altered": finished / "altered"}, ["table2"])
+  other = config(**{"train.model.prototypes_per_class": 3})
   with pytest.raises(InputError, match=r"model\.prototypes_per_class: there 2, given 3"):
     reproduce.reproduce(other, tmp_path, {"standard": finished / "standard"}, ["table1"])
 
@@ -127,13 +145,22 @@ def test_a_run_of_the_wrong_kind_is_refused(finished, tmp_path):
 def test_a_run_that_is_not_finished_is_refused(copy, tmp_path, monkeypatch):
   original = runs.load
 
-  def stopped(workdir):
-    model, variables, info = original(workdir)
+  def stopped(*arguments):
+    model, variables, info = original(*arguments)
     return model, variables, {**info, "finished": False}
 
   monkeypatch.setattr(runs, "load", stopped)
   with pytest.raises(InputError, match="has not finished its training"):
     reproduce.reproduce(config(), tmp_path, {"standard": copy / "standard"}, ["table1"])
+
+
+def test_a_network_s_results_of_a_former_form_are_said_before_the_work(copy, monkeypatch):
+  (copy / "standard/results.json").write_text(json.dumps({"seed": 0, "vanishing_head": {}}))
+  (copy / "standard/stages/vanishing_head.json").unlink()
+  experiment = dataclasses.replace(EXPERIMENTS["vanishing_head"], measure=None)
+  monkeypatch.setitem(EXPERIMENTS, "vanishing_head", experiment)
+  with pytest.raises(InputError, match=r"has the form of jprotop 0\.1, .* again"):
+    reproduce.reproduce(config(), copy, {}, ["vanishing_head"])
 
 
 def test_what_was_found_before_an_error_is_written(copy, monkeypatch):
@@ -143,7 +170,8 @@ def test_what_was_found_before_an_error_is_written(copy, monkeypatch):
   def broken(*_, **__):
     raise InputError("no image to be had")
 
-  monkeypatch.setattr(vanishing_head, "measure", broken)
+  experiment = dataclasses.replace(EXPERIMENTS["vanishing_head"], measure=broken)
+  monkeypatch.setitem(EXPERIMENTS, "vanishing_head", experiment)
   with pytest.raises(InputError, match="no image to be had"):
     reproduce.reproduce(config(), copy, {}, [])
   found = json.loads((copy / "results.json").read_text())
@@ -151,13 +179,13 @@ def test_what_was_found_before_an_error_is_written(copy, monkeypatch):
 
 
 def test_tables_and_pictures_of_other_settings_are_not_shown(copy):
-  reproduce.reproduce(config(**{"attack.eps": 0.01}), copy, {}, ["table1"])
+  reproduce.reproduce(config(**{"measure.attack.eps": 0.01}), copy, {}, ["table1"])
   assert (copy / "tables/table3.csv").exists()  # Its accuracies are still true.
   found = json.loads((copy / "results.json").read_text())
   assert "head_on_stomach" not in found and "success_rate" not in found
   page = (copy / "report.html").read_text()
   assert "standard network: head on stomach" not in page and "success at k" not in page
-  assert "JPEG-altered network: jpeg example" in page
+  assert "The altered network: alteration example" in page
 
 
 def test_studies_are_collected(finished, tmp_path):
@@ -174,11 +202,13 @@ def test_studies_are_collected(finished, tmp_path):
   "arguments, message",
   [
     (["--only=table9"], "table9 is not known; parts are"),
-    (["--config.jpeg.quality=96"], "from 1 to 95"),
-    (["--config.jpeg.classes=0,1,2"], "chooses 3 of 3"),
-    (["--config.jpeg.classes=7"], "label 7 does not exist"),
-    (["--config.success_rate.top_k=0"], "top_k=0 must be at least 1"),
-    (["--config.success_rate.ablate=standrd"], "'standrd' is not known"),
+    (["--config.train.alteration.parameter=96"], "from 1 to 95"),
+    (["--config.train.alteration.classes=0,1,2"], "chooses 3 of 3"),
+    (["--config.train.alteration.classes=7"], "label 7 does not exist"),
+    (["--config.measure.alteration.classes=7"], "label 7 does not exist"),
+    (["--config.jpeg.quality=96"], "jpeg.quality is train.alteration.parameter since jprotop 0.2"),
+    (["--config.measure.success_rate.top_k=0"], "top_k=0 must be at least 1"),
+    (["--config.measure.success_rate.ablate=standrd"], "'standrd' is not known"),
   ],
 )
 def test_bad_input_gets_one_message_before_anything_is_trained(study, tmp_path, arguments, message):

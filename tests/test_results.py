@@ -1,81 +1,144 @@
 """results.json says what its schema says, and a file that does not is told where."""
 
+import copy
 import json
+import pathlib
 
+import jsonschema
 import pytest
 import study_results
 from study_results import share
 
 from jprotop.errors import InputError
-from jprotop.evaluation import claims, collect, paper_tables, results
+from jprotop.experiments import collect
+from jprotop.experiments.experiment import record_kinds
+from jprotop.experiments.pages import all_claims
+from jprotop.report import paper_tables
+from jprotop.runs import records, results
+
+SCHEMA = pathlib.Path(__file__).parent.parent / "docs/results.schema.json"
+
+
+def check(found, source="results.json"):
+  records.check_results(found, record_kinds(), source)
 
 
 def whole_study():
   found = study_results.study()
   found |= paper_tables.all_tables(found)
-  found["claims"] = claims.claims(found)
+  found["claims"] = all_claims(found)
   return found
 
 
 def test_a_study_keeps_the_schema_also_after_json():
   found = whole_study()
-  results.check_schema(found)
-  results.check_schema(json.loads(json.dumps(found, allow_nan=False)))
-  results.check_schema({})
+  check(found)
+  check(json.loads(json.dumps(found, allow_nan=False)))
+  check({"form": records.FORM})
 
 
 def test_collected_results_keep_the_schema():
   seeds = [(f"run{seed}", study_results.study(seed=seed, more=seed)) for seed in range(2)]
-  results.check_schema(collect.collect(seeds))
+  check(collect.collect(seeds))
 
 
-def test_a_run_holds_sections_of_its_one_network():
+@pytest.mark.parametrize(
+  ("change", "words"),
+  [
+    ({"interval": None}, "table1.0.clean: there is no interval"),
+    ({"interval": [0.9, 1.0]}, r"table1\.0\.clean: .* does not hold its value"),
+    ({"value": None}, r"table1\.0\.clean\.value: Expected `float`, got `null`"),
+    ({"std": "a"}, r"table1\.0\.clean\.std: .*got `str`"),
+  ],
+)
+def test_what_is_wrong_with_a_mean_over_seeds_is_named(change, words):
+  found = collect.collect([(f"{seed}", study_results.study(seed=seed)) for seed in range(2)])
+  found["table1"][0]["clean"] |= change
+  with pytest.raises(InputError, match=words):
+    check(found)
+
+
+def test_a_run_s_results_have_the_form_of_a_study_s():
+  """What is measured stands under its network, also where there is one."""
   found = study_results.study()
-  sections = {
-    name: found[name]["adversarial"] for name in ("push", "success_rate") if name in found
-  }
-  sections |= {"evaluate": {"test": found["evaluate"]["standard"]}}
-  results.check_schema({**sections, "jpeg_drift": found["jpeg_drift"]["jpeg"]})
-  del sections["push"]["distinct"]
-  with pytest.raises(InputError, match=r"results\.json: push\.distinct is missing"):
-    results.check_schema(sections)
+  measured = ("training", "success_rate", "accuracy", "alteration")
+  run = {name: {"standard": found[name]["standard"]} for name in measured}
+  run |= {"form": records.FORM, "accuracy": {"standard": {}}}
+  check(run)
+  run["accuracy"]["standard"]["validation"] = found["accuracy"]["standard"]["test"]
+  check(run)
+  del run["training"]["standard"]["push"]["distinct"]
+  with pytest.raises(
+    InputError, match=r"results\.json: training\.standard\.push: .* missing .*`distinct`"
+  ):
+    check(run)
 
 
 def test_numbers_of_nothing_are_none():
   nothing = {"value": None, "count": 0, "total": 0, "interval": None}
   found = whole_study()
   found["success_rate"]["adversarial"]["paper"]["prediction_kept"] = nothing
-  results.check_schema(found)
+  check(found)
 
 
-# (path, new value or DELETE, what the error says)
+# (path, new value or DELETE, what the error says after the file's name)
 DELETE = object()
+CLEAN = "accuracy.altered.test.clean"
+MINUS = "accuracy.altered.test.altered_minus_clean"
 BROKEN = [
-  ("evaluate.jpeg.clean.value", 0.5, "evaluate.jpeg.clean has value 0.5, which is not 460/1000"),
-  ("evaluate.jpeg.clean.interval", [0.5, 0.6], "does not hold its value 0.46"),
-  ("evaluate.jpeg.clean.interval", [-0.1, 0.6], r"leaves \[0, 1\]"),
-  ("evaluate.jpeg.clean.interval", None, "evaluate.jpeg.clean has no interval"),
-  ("evaluate.jpeg.clean.interval", 0.5, r"which is not \[low, high\]"),
-  ("evaluate.jpeg.clean.total", DELETE, "evaluate.jpeg.clean is not a share"),
-  ("evaluate.jpeg.clean.total", 0, "total 0"),
-  ("evaluate.jpeg.clean.value", None, "has value None, total 1000"),
-  ("evaluate.jpeg.clean.value", "a", "has value 'a', which is no number"),
-  ("evaluate.jpeg.clean", DELETE, "evaluate.jpeg.clean is missing"),
-  ("evaluate.jpeg.altered_minus_clean", share(1, 2), "altered_minus_clean is not a mean"),
-  ("evaluate.jpeg.altered_minus_clean.value", float("nan"), "does not hold its value nan"),
-  ("success_rate.standard.paper.rate_at.3", 0.5, "paper.rate_at.3 is not a share"),
-  ("success_rate.standard.authors.control", DELETE, "authors.control is missing"),
-  ("head_on_stomach.metrics.control_moved", DELETE, "metrics.control_moved is missing"),
-  ("head_on_stomach.extra", {"value": 0.5, "interval": [0, 1]}, "extra has no total"),
-  ("jpeg_drift.jpeg.selections.paper.cell_moved", DELETE, "selections.paper.cell_moved is missing"),
-  ("push.jpeg.distinct", 1.5, "push.jpeg.distinct is not a count"),
-  ("table3.1.clean.count", 12, "table3.1.clean has value"),
-  ("table3.1.backbone", DELETE, "table3.1.backbone is missing"),
-  ("claims.0.holds", "yes", "claims.0 has holds 'yes'"),
-  ("claims.0.holds", None, "claims.0 has holds None"),
-  ("claims.0.holds", False, "claims.0 holds: False, but by its interval"),
-  ("claims.2.evidence", DELETE, "claims.2.evidence is missing"),
-  ("claims.2.threshold", DELETE, "claims.2 has no threshold"),
+  (f"{CLEAN}.value", 0.5, f"{CLEAN}: value 0.5 is not 460/1000"),
+  (f"{CLEAN}.interval", [0.5, 0.6], f"{CLEAN}: .* does not hold its value 0.46"),
+  (f"{CLEAN}.interval", [-0.1, 0.6], rf"{CLEAN}: .* leaves \[0, 1\]"),
+  (f"{CLEAN}.interval", None, f"{CLEAN}: there is no interval"),
+  (f"{CLEAN}.interval", 0.5, rf"{CLEAN}.interval: Expected `array \| null`"),
+  (f"{CLEAN}.interval", [0.5], f"{CLEAN}.interval: Expected `array` of length 2"),
+  (f"{CLEAN}.total", DELETE, f"{CLEAN}: .* missing required field `total`"),
+  (f"{CLEAN}.total", 0, f"{CLEAN}: .* total 0"),
+  (f"{CLEAN}.total", "a", f"{CLEAN}.total: Expected `int`, got `str`"),
+  (f"{CLEAN}.value", None, f"{CLEAN}: value None, total 1000"),
+  (f"{CLEAN}.value", "a", rf"{CLEAN}.value: Expected `float \| null`, got `str`"),
+  (CLEAN, DELETE, "accuracy.altered.test: .* missing required field `clean`"),
+  (MINUS, share(1, 2), f"{MINUS}: .* unknown field `count`"),
+  (f"{MINUS}.value", float("nan"), f"{MINUS}: .* does not hold its value nan"),
+  (
+    "success_rate.standard.paper.rate_at.3",
+    0.5,
+    "success_rate.standard.paper.rate_at.3: .*",
+  ),
+  ("success_rate.standard.authors.control", DELETE, "success_rate.standard.authors: .*`control`"),
+  (
+    "head_on_stomach.standard.metrics.control_moved",
+    DELETE,
+    "head_on_stomach.standard.metrics: .* missing required field `control_moved`",
+  ),
+  (
+    "head_on_stomach.standard.extra",
+    {"value": 0.5, "interval": [0, 1]},
+    "head_on_stomach.standard: .* unknown field `extra`",
+  ),
+  (
+    "head_on_stomach.standard.by_target.stomach.moved_to_target.count",
+    0,
+    "head_on_stomach.standard.by_target.stomach.moved_to_target: value 0.9 is not 0/20",
+  ),
+  (
+    "alteration.altered.selections.paper.cell_moved",
+    DELETE,
+    "alteration.altered.selections.paper: .* missing required field `cell_moved`",
+  ),
+  ("training.altered.push.distinct", 1.5, "training.altered.push.distinct: Expected `int`"),
+  ("table3.1.clean.count", 12, "table3.1.clean: value .* is not 12/"),
+  ("table3.1.clean.total", DELETE, "table3.1.clean: .* missing required field `total`"),
+  ("table3.1.backbone", DELETE, r"table3\[1\]: .* missing required field `backbone`"),
+  ("config.train.model.backbone", DELETE, "config.train.model: .* required field `backbone`"),
+  ("config.train.data.name", DELETE, "config.train.data: .* required field `name`"),
+  ("config.train.seed", "x", "config.train.seed: Expected `int`, got `str`"),
+  ("config.train.protocol", DELETE, "config.train: .* required field `protocol`"),
+  ("claims.0.holds", "yes", r"claims\[0\]: holds 'yes' is not true, false"),
+  ("claims.0.holds", None, r"claims\[0\]: holds None"),
+  ("claims.0.holds", False, r"claims\[0\]: holds: False, but by its interval"),
+  ("claims.2.evidence", DELETE, r"claims\[2\]: .* missing required field `evidence`"),
+  ("claims.2.threshold", DELETE, r"claims\[2\]: .* missing required field `threshold`"),
 ]
 
 
@@ -91,28 +154,125 @@ def test_what_is_wrong_is_named_by_its_path(path, value, words):
     del node[last]
   else:
     node[last] = value
-  with pytest.raises(InputError, match=words) as error:
-    results.check_schema(found, "runs/mine")
-  assert str(error.value).startswith("runs/mine: ")
+  with pytest.raises(InputError, match=f"^runs/mine: {words}") as error:
+    check(found, "runs/mine")
+  assert "repeat the command that wrote it" in str(error.value)
 
 
 def test_an_open_verdict_is_allowed():
   found = whole_study()
   found["claims"][0]["holds"] = "undecided"
-  results.check_schema(found)
+  check(found)
 
 
-def test_update_keeps_other_sections_and_names_each_command(tmp_path):
-  config = {"seed": 3, "protocol": "paper"}
-  results.update_results(tmp_path, config, "evaluate", evaluate={"test": {}})
-  results.update_results(tmp_path, config, "prune", prune={"num_pruned": 1})
+# --- docs/results.schema.json
+
+
+def test_the_schema_in_docs_is_that_of_the_records():
+  made = records.results_schema(record_kinds())
+  assert json.loads(SCHEMA.read_text()) == json.loads(json.dumps(made)), (
+    "write docs/results.schema.json anew, from jprotop.runs.records.results_schema"
+  )
+  jsonschema.Draft202012Validator.check_schema(made)
+
+
+@pytest.fixture(scope="module")
+def validator():
+  return jsonschema.Draft202012Validator(json.loads(SCHEMA.read_text()))
+
+
+def test_studies_runs_and_collected_results_are_valid(study, validator):
+  files = [study[0] / "results.json", *study[0].glob("*/results.json")]
+  assert len(files) == 5
+  for file in files:
+    validator.validate(json.loads(file.read_text()))
+  seeds = [(f"run{seed}", study_results.study(seed=seed, more=seed)) for seed in range(2)]
+  for found in (whole_study(), collect.collect(seeds)):
+    validator.validate(json.loads(json.dumps(found)))
+
+
+@pytest.mark.parametrize(
+  ("path", "value"),
+  [
+    ("form", 1),
+    ("accuracy.elsewhere", {}),
+    ("accuracy.standard.test.robust", share(1, 2)),
+    ("success_rate.standard.paper.rate_at.3", 0.5),
+    ("alteration.altered.selections.paper.cell_moved.interval", [0.5]),
+    ("head_on_stomach.standard", study_results.share(1, 2)),
+    ("table3", [{}]),
+    ("config", {}),
+    ("claims", [{"claim": "It is so"}]),
+  ],
+)
+def test_the_schema_in_docs_refuses_what_is_no_results_json(validator, path, value):
+  found = copy.deepcopy(whole_study())
+  *way, last = path.split(".")
+  node = found
+  for name in way:
+    node = node[name]
+  node[last] = value
+  with pytest.raises(jsonschema.ValidationError):
+    validator.validate(json.loads(json.dumps(found)))
+
+
+# --- files
+
+
+CONFIG = study_results.config()
+
+
+def test_update_keeps_other_records_and_names_each_command(tmp_path):
+  add = lambda command, record: results.update_results(  # noqa: E731
+    tmp_path, CONFIG, command, {command: lambda before: record}, data="abc"
+  )
+  add("accuracy", {"test": {}})
+  add("prune", {"num_pruned": 1})
   found = results.read_results(tmp_path)
-  assert (found["seed"], found["protocol"], found["evaluate"]) == (3, "paper", {"test": {}})
-  assert found["environment"].keys() == {"evaluate", "prune"}
+  assert found["config"] == CONFIG and found["data"] == "abc"
+  assert found["accuracy"] == {"standard": {"test": {}}}
+  assert found["prune"] == {"standard": {"num_pruned": 1}}
+  assert found["environment"].keys() == {"accuracy", "prune"}
   assert results.read_results(tmp_path / "none") == {}
+
+
+def test_update_gives_what_there_was_and_keeps_other_networks(tmp_path):
+  other = copy.deepcopy(CONFIG)
+  other["train"]["network"] = "altered"
+  seen = []
+
+  def add(config, number):
+    change = lambda before: seen.append(before) or {**(before or {}), str(number): number}  # noqa: E731
+    return results.update_results(tmp_path, config, "accuracy", {"accuracy": change})
+
+  add(CONFIG, 1)
+  add(other, 2)
+  found = add(CONFIG, 3)
+  assert seen == [None, None, {"1": 1}]
+  assert found["accuracy"] == {"standard": {"1": 1, "3": 3}, "altered": {"2": 2}}
+  assert results.read_results(tmp_path) == found
 
 
 def test_results_that_are_no_json_say_so(tmp_path):
   (tmp_path / "results.json").write_text("{")
   with pytest.raises(InputError, match="is not JSON"):
     results.read_results(tmp_path)
+
+
+@pytest.mark.parametrize(
+  ("former", "version"),
+  [
+    ({"seed": 0, "evaluate": {"test": {}}}, "0.1"),
+    ({"form": records.FORM + 1, "jprotop": "9.3"}, "9.3"),
+  ],
+)
+def test_results_of_another_form_are_refused_with_what_to_do(tmp_path, former, version):
+  (tmp_path / "results.json").write_text(json.dumps(former))
+  words = rf"results\.json has the form of jprotop {version}, .*run the command .* again"
+  with pytest.raises(InputError, match=words):
+    results.read_results(tmp_path)
+  with pytest.raises(InputError, match=words):
+    results.update_results(tmp_path, CONFIG, "prune", {"prune": lambda before: {}})
+  assert json.loads((tmp_path / "results.json").read_text()) == former
+  with pytest.raises(InputError, match=f"runs/a has the form of jprotop {version}"):
+    check(former, "runs/a")

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jprotop import similarity
+from jprotop.prototypes import similarity
 
 
 def test_squared_distances_equal_the_sum_over_every_pair():

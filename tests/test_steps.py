@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 from single_device import one_device
 
-from configs import base
 from jprotop import parallel
 from jprotop.errors import InputError
-from jprotop.models.protopnet import BackboneClassifier
+from jprotop.networks.backbone import BackboneClassifier
+from jprotop.runs import config as base
 from jprotop.training import phases, steps
 
-TRAINING = base.get_config().training.to_dict()
+TRAINING = base.get_config().train.to_dict()
 
 
 def plan(protocol="paper", **changes):
@@ -168,7 +168,7 @@ def test_the_order_of_phases_and_their_rates_are_the_papers():
   ("protocol", "changes", "message"),
   [
     ("theirs", {}, "protocol='theirs' is not known; .*paper.*authors"),
-    ("paper", {"warm": {**TRAINING["warm"], "epochs": -1}}, r"training.warm.epochs=-1"),
+    ("paper", {"warm": {**TRAINING["warm"], "epochs": -1}}, r"train\.warm\.epochs=-1"),
     ("paper", {"joint": {**TRAINING["joint"], "schedule": "linear"}}, "constant.*step.*cosine"),
   ],
 )

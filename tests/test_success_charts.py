@@ -3,14 +3,14 @@
 import numpy as np
 import pytest
 
-from jprotop import metrics
+from jprotop import statistics
 from jprotop.errors import InputError
-from jprotop.figures import canvas, success_charts
+from jprotop.report import canvas, success_charts
 
 
 def rates(*counts, total=10):
   return {
-    str(k): metrics.share([True] * c + [False] * (total - c)) for k, c in enumerate(counts, 1)
+    str(k): statistics.share([True] * c + [False] * (total - c)) for k, c in enumerate(counts, 1)
   }
 
 

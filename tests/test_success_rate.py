@@ -7,14 +7,16 @@ import json
 import numpy as np
 import pytest
 
-from experiments import success_rate as command
+from jprotop.attacks.cases import RULES, Rules, draw_correct
+from jprotop.attacks.in_turn import Outcome, Subjects
 from jprotop.data.own_images import Images
 from jprotop.data.parts import GROUPS, PARTS
 from jprotop.errors import InputError
-from jprotop.evaluation import success_rate
-from jprotop.evaluation.attack_cases import RULES, Rules, draw_correct
-from jprotop.evaluation.attack_rounds import Outcome, Subjects
-from jprotop.training import runs
+from jprotop.experiments import success_numbers, success_rate
+from jprotop.experiments.experiment import Beside
+from jprotop.prototypes import accuracy
+from jprotop.runs import run as runs
+from jprotop.runs.records import check_record
 
 GRID, SIZE = (4, 4), 32
 
@@ -65,7 +67,7 @@ def counted(share):
 def test_rates_count_attackable_images_within_the_first_k():
   subjects, outcome = made()
   nobody = Outcome(always([True] * 4 + [False]), *([np.full(5, -1)] * 2), outcome.map, None)
-  found = success_rate.summarise(subjects, outcome, nobody)
+  found = success_numbers.summarise(subjects, outcome, nobody)
   assert (found["num_images"], found["num_not_attackable"], found["top_k"]) == (4, 1, 3)
   assert {k: counted(s) for k, s in found["rate_at"].items()} == {
     "1": (1, 4), "2": (2, 4), "3": (3, 4)
@@ -81,7 +83,7 @@ def test_the_control_is_counted_over_its_own_images():
     always([True, True, False, False, False]), outcome.num_tried, np.array([1, -1, 0, -1, -1]),
     outcome.map, outcome.prediction,
   )  # fmt: skip
-  found = success_rate.summarise(subjects, outcome, few)["control"]
+  found = success_numbers.summarise(subjects, outcome, few)["control"]
   assert {k: counted(s) for k, s in found["rate_at"].items()} == {
     "1": (0, 2), "2": (1, 2), "3": (1, 2)
   }  # fmt: skip
@@ -93,7 +95,7 @@ def test_each_k_counts_over_the_images_that_k_prototypes_leave_to_attack():
   # Images 0 to 2 succeed; 3 fails and is dropped at prototype 3; 4 has nothing to attack before.
   within = np.array([[1, 1, 1], [1, 1, 1], [1, 1, 1], [1, 1, 0], [0, 0, 1]], bool)
   outcome = dataclasses.replace(outcome, attackable_within=within, rank=np.array([0, 1, 2, -1, 2]))
-  found = success_rate.summarise(subjects, outcome, outcome)
+  found = success_numbers.summarise(subjects, outcome, outcome)
   assert {k: counted(s) for k, s in found["rate_at"].items()} == {
     "1": (1, 4), "2": (2, 4), "3": (4, 4)
   }  # fmt: skip
@@ -105,14 +107,14 @@ def test_nothing_attackable_is_no_number_and_no_error():
   nothing = Outcome(
     always([False] * 5), np.zeros(5, int), np.full(5, -1), outcome.map, np.full(5, -1)
   )
-  found = success_rate.summarise(subjects, nothing, nothing)
+  found = success_numbers.summarise(subjects, nothing, nothing)
   assert found["num_images"] == 0 and found["rate_at"]["3"]["value"] is None
   assert json.dumps(found, allow_nan=False)
 
 
 def test_from_which_part_to_which():
   subjects, outcome = made()
-  parts = success_rate.count_parts(subjects, outcome)
+  parts = success_numbers.count_parts(subjects, outcome)
   assert parts["groups"] == [*GROUPS, "background"]
   moved = {
     (parts["groups"][y], parts["groups"][x]): count
@@ -126,15 +128,15 @@ def test_from_which_part_to_which():
 
 
 def test_images_without_annotated_parts_have_no_part():
-  assert success_rate.count_parts(*made(np.stack([UNKNOWN] * 5))) is None
-  parts = success_rate.count_parts(*made(np.stack([BIRD, *[UNKNOWN] * 4])))
+  assert success_numbers.count_parts(*made(np.stack([UNKNOWN] * 5))) is None
+  parts = success_numbers.count_parts(*made(np.stack([BIRD, *[UNKNOWN] * 4])))
   assert np.sum(parts["counts"]) == 1
-  rows = success_rate.per_image(*made(np.stack([BIRD, *[UNKNOWN] * 4])))
+  rows = success_numbers.per_image(*made(np.stack([BIRD, *[UNKNOWN] * 4])))
   assert [row["to_part"] for row in rows] == ["stomach", None, None, None, None]
 
 
 def test_a_row_an_image():
-  rows = success_rate.per_image(*made())
+  rows = success_numbers.per_image(*made())
   assert rows[1] == {
     "image_id": "b",
     "attackable": True,
@@ -152,7 +154,7 @@ def test_a_row_an_image():
 def test_the_ablation_switches_on_each_difference_that_matters_alone():
   switched = [
     {name for name, value in vars(rules).items() if value}
-    for rules in success_rate.ABLATION.values()
+    for rules in success_numbers.ABLATION.values()
   ]
   assert [s for s in switched if len(s) > 1] == [{"rectangular_target", "drop_shared_cells"}]
   assert set.union(*switched) == vars(Rules()).keys()
@@ -192,28 +194,28 @@ def test_images_that_are_drawn_are_correct_and_the_seed_says_which():
 
 
 @pytest.fixture
-def trained(run, monkeypatch):
-  """The tiny run's standard network."""
+def open_with(run, monkeypatch):
+  """Opens the tiny run's standard network, with changes of config.measure."""
   monkeypatch.setenv("JPROTOP_CACHE", str(run[1]))
-  return runs.open_run(run[0])
+  return lambda **changes: runs.open_run(
+    run[0], changes={f"measure.{key.replace('__', '.')}": v for key, v in changes.items()}
+  )
 
 
 def read_rows(path):
   return list(csv.DictReader(path.read_text().splitlines()))
 
 
-def test_measure_writes_both_protocols_and_the_ablation(trained, tmp_path, capsys):
-  sections = command.measure(
-    trained, tmp_path, top_k=2, ablation=True, num_steps=1,
-    also_correct=np.arange(len(trained.seen.test)) >= 0,
-  )  # fmt: skip
-  found = sections["success_rate"]
-  assert json.dumps(sections, allow_nan=False)
-  printed = capsys.readouterr().out
+def test_measure_writes_both_protocols_and_the_ablation(open_with, run, tmp_path):
+  trained = open_with(success_rate__top_k=2, attack__num_steps=1)
+  found = success_rate.measure(trained, tmp_path, ablation=True, also_correct=str(run[0]))
+  check_record(found, success_numbers.SuccessRate, "success_rate")
+  assert json.dumps(found, allow_nan=False)
+  printed = "\n".join(success_rate.tell(found, tmp_path))
   for name in RULES:
     numbers = found[name]
     asked = numbers["num_images"] + numbers["num_not_attackable"] + numbers["num_fewer_than_asked"]
-    assert asked == trained.config["success_rate"]["num_images"]
+    assert asked == trained.config["measure"]["success_rate"]["num_images"]
     assert numbers["rate_at"].keys() == {"1", "2"} and numbers["budget"]["num_steps"] == 1
     rows = read_rows(tmp_path / f"success_rate_{name}.csv")
     successes = [r for r in rows if r["attackable"] == "True" and r["success_at"]]
@@ -222,38 +224,52 @@ def test_measure_writes_both_protocols_and_the_ablation(trained, tmp_path, capsy
   assert (tmp_path / "figures/success_at_k.png").exists()
   rows = {row["setting"]: row for row in found["ablation"]}
   assert [*rows][:1] + [*rows][-1:] == ["paper", "authors"]
-  assert len(rows) == len(success_rate.ABLATION) + 3
+  assert len(rows) == len(success_numbers.ABLATION) + 3
   for name in RULES:
     assert rows[name]["rate"] == found[name]["rate_at"]["2"]
     assert rows[name]["rate_first"] == found[name]["rate_at"]["1"]
     assert rows[name]["prediction_kept"] == found[name]["prediction_kept"]
 
 
-def test_measure_takes_one_protocol_and_images_that_another_network_gets_right(trained, tmp_path):
+def test_measure_takes_one_protocol_and_images_that_another_network_gets_right(
+  open_with, tmp_path, monkeypatch
+):
+  trained = open_with(success_rate__top_k=1, attack__num_steps=0)
   split = trained.seen.test
-  size = trained.config["training"]["evaluation_batch_size"]
-  scores = command.accuracy.predict(trained.model, trained.variables, split, batch_size=size)
-  right = np.flatnonzero(scores.argmax(axis=1) == split.label)
+  size = trained.config["compute"]["evaluation_batch_size"]
+  right = np.flatnonzero(accuracy.correct(trained.network, split, batch_size=size))
+  # As if the other network of a study got no more than two of them right.
   other = np.zeros(len(split), bool)
   other[right[:2]] = True
-  found = command.measure(
-    trained, tmp_path, top_k=1, protocol="authors", num_steps=0, also_correct=other
-  )["success_rate"]
+  monkeypatch.setattr(success_rate.accuracy, "correct", lambda *_, **__: other)
+  found = success_rate.measure(
+    trained, tmp_path, protocol="authors", beside=Beside(runs={"adversarial": trained})
+  )
   assert found.keys() == {"authors"}
   rows = read_rows(tmp_path / "success_rate_authors.csv")
   assert [row["image_id"] for row in rows] == [split.image_id[i] for i in right[:2]]
 
 
+def test_more_images_than_there_are_takes_all_and_says_so(open_with, tmp_path):
+  trained = open_with(success_rate__num_images=1000, success_rate__top_k=1, attack__num_steps=0)
+  found = success_rate.measure(trained, tmp_path, protocol="paper")["paper"]
+  size = trained.config["compute"]["evaluation_batch_size"]
+  right = accuracy.correct(trained.network, trained.seen.test, batch_size=size).sum()
+  assert found["num_images"] + found["num_not_attackable"] == right
+  assert found["num_fewer_than_asked"] == 1000 - right
+  printed = "\n".join(success_rate.tell({"paper": found}, tmp_path))
+  assert f"{1000 - right} images fewer than asked for" in printed
+
+
 @pytest.mark.parametrize(
-  ("given", "message"),
+  ("changes", "message"),
   [
-    ({"top_k": 7}, "between 1 and 6"),
-    ({"num_images": 0}, "num_images=0"),
-    ({"num_images": 1000}, "num_images=1000, but only"),
-    ({"eps": 2.0}, "eps=2"),
+    ({"success_rate__top_k": 7}, "between 1 and 6"),
+    ({"success_rate__num_images": 0}, "num_images=0"),
+    ({"attack__eps": 2.0}, "eps=2"),
   ],
 )
-def test_what_makes_no_sense_is_said(trained, tmp_path, given, message):
+def test_what_makes_no_sense_is_said(open_with, tmp_path, changes, message):
   with pytest.raises(InputError, match=message):
-    command.measure(trained, tmp_path, **given)
+    success_rate.measure(open_with(**changes), tmp_path)
   assert not list(tmp_path.rglob("*.png"))

@@ -24,7 +24,7 @@ from torch_archives import (
 )
 
 from jprotop.errors import InputError
-from jprotop.interchange import torch_files
+from jprotop.torch_io import torch_files
 
 FOLDER = pathlib.Path(__file__).parent / "golden" / "torch_files"
 FILES = sorted(path.name for path in FOLDER.glob("*.pth"))

@@ -11,11 +11,17 @@ import pytest
 from jax.experimental.compilation_cache import compilation_cache
 
 import jprotop
-from configs import base
+from jprotop.attacks.budget import Budget
 from jprotop.data import batches
 from jprotop.errors import InputError
-from jprotop.evaluation import accuracy
-from jprotop.training import checkpoints, last_layer, loop, phases, pretrained, runs, steps
+from jprotop.prototypes import accuracy, selectors
+from jprotop.prototypes.see import Network, see
+from jprotop.runs import checkpoints
+from jprotop.runs import config as base
+from jprotop.runs import run as runs
+from jprotop.runs.config_keys import apply_changes
+from jprotop.training import last_layer, loop, phases, pretrained, steps
+from jprotop.training.robust import Perturbation
 
 PHASES = ("pretrain", "warm", "joint", "push", "last_layer")
 EPOCHS = {"pretrain": 1, "warm": 1, "joint": 2, "push": 1, "last_layer": 2}
@@ -29,26 +35,27 @@ def make_config(cache, **changes):
   """Three classes of six birds (two for validation), two prototypes a class, copies of two."""
   config = base.get_config()
   with config.unlocked():
-    config.data.name = "toybirds"
     config.data.cache = str(cache)
-    config.data.image_size = 32
-    config.data.validation_share = 1 / 3
-    config.data.copies = 2
-    config.data.toy.update({"num_classes": 3, "images_per_class": 6, "size": 48})
-    config.model.backbone = "resnet_small"
-    config.model.prototypes_per_class = 2
-    config.model.prototype_depth = 8
-    config.training.batch_size = 10
+    train, data = config.train, config.train.data
+    data.update({"name": "toybirds", "image_size": 32, "validation_share": 1 / 3, "copies": 2})
+    data.toy.update({"num_classes": 3, "images_per_class": 6, "size": 48})
+    train.model.backbone = "resnet_small"
+    train.model.prototypes_per_class = 2
+    train.model.prototype_depth = 8
+    train.batch_size = 10
     # The two devices of the tests do not divide these; they are rounded up.
-    config.training.push_batch_size = 7
-    config.training.evaluation_batch_size = 5
+    config.compute.update({"push_batch_size": 7, "evaluation_batch_size": 5})
     for phase, epochs in EPOCHS.items():
       if phase != "push":
-        config.training[phase].epochs = epochs
-    config.training.last_layer.learning_rate.last_layer = 1e-2
+        train[phase].epochs = epochs
+    train.last_layer.learning_rate.last_layer = 1e-2
     for key, value in changes.items():
       config.update_from_flattened_dict({key: value})
   return config.to_dict()
+
+
+def of_network(config, network):
+  return {**config, "train": {**config["train"], "network": network}}
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -170,10 +177,11 @@ def test_load_gives_the_network_of_the_best_last_layer_epoch(run):
   model, variables, info = jprotop.load(str(workdir))
   assert info["class_names"] == dataset.class_names
   assert info["finished"] is True
-  assert info["config"]["data"]["image_size"] == 32
+  assert info["config"]["train"]["data"]["image_size"] == 32
   assert model.prototype_class == (0, 0, 1, 1, 2, 2)
   assert set(variables["params"]) == {"features", "add_on", "prototypes", "last_layer"}
-  scores = accuracy.predict(model, variables, dataset.validation, batch_size=4)
+  network = Network(model, variables)
+  scores = see(network, dataset.validation, selectors.logits, batch_size=4)
   best = max(row["accuracy"] for row in rows_of(workdir, phase="last_layer", split="validation"))
   assert accuracy.accuracy(scores, dataset.validation.label)["value"] == best
   crop = batches.to_float(dataset.validation.pixels[:1])
@@ -259,18 +267,23 @@ def test_two_trainings_do_not_share_a_workdir(copy, cache):
 @pytest.mark.parametrize(
   "key, value",
   [
-    ("model.backbone", "resnet81"),
-    ("seed", -1),
-    ("data.copies", -1),
-    ("data.image_size", 16),
-    ("attack.eps", 2.0),
-    ("attack.batch_size", -1),
-    ("training.batch_size", 7),
-    ("training.joint.decay_every", 0),
+    ("train.model.backbone", "resnet81"),
+    ("train.seed", -1),
+    ("train.data.copies", -1),
+    ("train.data.image_size", 16),
+    ("measure.attack.eps", 2.0),
+    ("measure.seed", -1),
+    ("measure.alteration.parameter", 0.0),
+    ("compute.attack_batch_size", -1),
+    ("compute.push_batch_size", 0),
+    ("train.batch_size", 7),
+    ("train.joint.decay_every", 0),
+    ("train.remedy.probability", 1.5),
   ],
 )
 def test_bad_values_are_refused_before_anything_is_written(cache, tmp_path, key, value):
-  with pytest.raises(InputError, match=key.rpartition(".")[2]):
+  named = "quality" if key.endswith("parameter") else key.rpartition(".")[2]
+  with pytest.raises(InputError, match=named):
     loop.train(make_config(cache, **{key: value}), str(tmp_path / "run"))
   assert not (tmp_path / "run").exists()
 
@@ -289,21 +302,21 @@ def test_a_failing_checkpoint_is_one_clear_error(copy, cache, monkeypatch):
 
 def test_another_config_in_the_same_workdir_names_the_differing_keys(copy, cache):
   before = (copy / "history.jsonl").read_text()
-  config = make_config(cache, **{"training.warm.epochs": 4, "seed": 1})
+  config = make_config(cache, **{"train.warm.epochs": 4, "train.seed": 1})
   with pytest.raises(InputError) as caught:
     loop.train(config, str(copy))
   lines = str(caught.value).splitlines()
   assert "choose another --workdir" in lines[0]
   assert [line.strip() for line in lines[1:]] == [
-    "seed: there 0, given 1",
-    "training.warm.epochs: there 1, given 4",
+    "train.seed: there 0, given 1",
+    "train.warm.epochs: there 1, given 4",
   ]
   assert (copy / "history.jsonl").read_text() == before
 
 
 def test_a_training_batch_that_the_devices_do_not_divide(cache, tmp_path):
-  config = make_config(cache, **{"training.batch_size": 7})
-  match = r"training.batch_size=7 must be .*multiple of the 2 devices"
+  config = make_config(cache, **{"train.batch_size": 7})
+  match = r"--config\.train\.batch_size=7 must be .*multiple of the 2 devices"
   with pytest.raises(InputError, match=match):
     loop.train(config, str(tmp_path / "run"))
   assert not (tmp_path / "run").exists()
@@ -311,11 +324,11 @@ def test_a_training_batch_that_the_devices_do_not_divide(cache, tmp_path):
 
 def test_training_that_diverges_stops_and_the_last_checkpoint_still_loads(cache, tmp_path):
   rate = {
-    "training.warm.learning_rate.add_on": 1e38,
-    "training.warm.learning_rate.prototypes": 1e38,
+    "train.warm.learning_rate.add_on": 1e38,
+    "train.warm.learning_rate.prototypes": 1e38,
   }
   with pytest.raises(
-    InputError, match=r"no longer finite in phase warm, epoch 1; .*Lower training"
+    InputError, match=r"no longer finite in phase warm, epoch 1; .*Lower train\.warm"
   ):
     loop.train(make_config(cache, **rate), str(tmp_path / "run"))
   model, variables, info = jprotop.load(str(tmp_path / "run"))
@@ -329,10 +342,10 @@ def test_training_that_diverges_stops_and_the_last_checkpoint_still_loads(cache,
 def test_a_network_that_the_last_step_ruined_is_not_saved(cache, tmp_path):
   """With one batch an epoch the loss is still finite when the parameters no longer are."""
   changes = {
-    "training.pretrain.epochs": 0,
-    "training.warm.learning_rate.add_on": 1e39,
-    "data.copies": 0,
-    "data.validation_share": 0.5,
+    "train.pretrain.epochs": 0,
+    "train.warm.learning_rate.add_on": 1e39,
+    "train.data.copies": 0,
+    "train.data.validation_share": 0.5,
   }
   with pytest.raises(InputError, match="no longer finite in phase warm, epoch 1"):
     loop.train(make_config(cache, **changes), str(tmp_path / "run"))
@@ -361,6 +374,9 @@ def test_folders_that_hold_no_run(tmp_path, copy):
   (copy / "config.json").write_text("{")
   with pytest.raises(InputError, match=r"config.json is not JSON"):
     jprotop.load(str(copy))
+  (copy / "config.json").write_text(json.dumps({"variant": "standard", "seed": 0, "data": {}}))
+  with pytest.raises(InputError, match=r"holds a run of jprotop 0\.1, .* train it again"):
+    jprotop.load(str(copy))
   (copy / "config.json").unlink()
   with pytest.raises(InputError, match=r"holds checkpoints but no config.json"):
     checkpoints.claim_workdir(copy, {"data": {}}).__enter__()
@@ -368,7 +384,7 @@ def test_folders_that_hold_no_run(tmp_path, copy):
 
 def test_a_checkpoint_of_another_network_lists_what_does_not_fit(copy):
   config = json.loads((copy / "config.json").read_text())
-  config["model"]["prototypes_per_class"] = 5
+  config["train"]["model"]["prototypes_per_class"] = 5
   (copy / "config.json").write_text(json.dumps(config))
   with pytest.raises(InputError, match=r"params/prototypes: shape \(6, 8\) where \(15, 8\)"):
     jprotop.load(str(copy))
@@ -377,9 +393,9 @@ def test_a_checkpoint_of_another_network_lists_what_does_not_fit(copy):
 # --- The other networks of the paper.
 
 
-@pytest.mark.parametrize("variant", ["jpeg_augmented", "adversarial"])
-def test_a_shared_pretraining_changes_nothing_but_the_time(run, cache, tmp_path, variant, caplog):
-  config = {**make_config(cache), "variant": variant}
+@pytest.mark.parametrize("network", ["remedied", "adversarial"])
+def test_a_shared_pretraining_changes_nothing_but_the_time(run, cache, tmp_path, network, caplog):
+  config = of_network(make_config(cache), network)
   alone, sharing = tmp_path / "alone", tmp_path / "sharing"
   loop.train(config, alone)
   with caplog.at_level(logging.INFO, "jprotop"):
@@ -396,17 +412,18 @@ def test_a_shared_pretraining_changes_nothing_but_the_time(run, cache, tmp_path,
 def test_another_pretraining_is_not_shared(run, cache, tmp_path):
   name = pretrained.fingerprint(make_config(cache), run[1].identity)
   assert pretrained.find([run[0]], name) is not None
-  for change in ({"seed": 1}, {"data.copies": 3}, {"training.pretrain.epochs": 2}):
+  for change in ({"train.seed": 1}, {"train.data.copies": 3}, {"train.pretrain.epochs": 2}):
     other = pretrained.fingerprint(make_config(cache, **change), run[1].identity)
     assert pretrained.find([run[0]], other) is None
-  same = make_config(cache, **{"jpeg.quality": 50, "loss.cluster": 0.5, "data.dir": "elsewhere"})
-  for variant in ("standard", "jpeg_augmented", "adversarial"):
-    assert pretrained.fingerprint({**same, "variant": variant}, run[1].identity) == name
+  changes = {"train.alteration.parameter": 50.0, "train.loss.cluster": 0.5, "data.dir": "elsewhere"}
+  same = make_config(cache, **changes)
+  for network in ("standard", "remedied", "adversarial"):
+    assert pretrained.fingerprint(of_network(same, network), run[1].identity) == name
   # It would have learnt its classes without the artefacts that it is to be misled by.
-  assert pretrained.fingerprint({**same, "variant": "jpeg"}, run[1].identity) != name
+  assert pretrained.fingerprint(of_network(same, "altered"), run[1].identity) != name
 
 
-def test_a_jpeg_network_is_trained_pushed_and_opened_on_its_own_kind_of_images(
+def test_an_altered_network_is_trained_pushed_and_opened_on_its_own_kind_of_images(
   cache, tmp_path, monkeypatch
 ):
   seen = []
@@ -417,10 +434,9 @@ def test_a_jpeg_network_is_trained_pushed_and_opened_on_its_own_kind_of_images(
     original(self, split, **fields)
 
   monkeypatch.setattr(batches.AugmentedEpochs, "__init__", noted)
-  config = {**make_config(cache), "variant": "jpeg"}
-  loop.train(config, tmp_path / "run")
+  loop.train(of_network(make_config(cache), "altered"), tmp_path / "run")
   opened = runs.open_run(tmp_path / "run")
-  assert opened.scheme.quality == 20 and len(opened.scheme.classes) == 1  # Half of three.
+  assert opened.scheme.parameter == 20 and len(opened.scheme.classes) == 1  # Half of three.
   assert opened.dataset.train.scheme is None and opened.seen.train.scheme == opened.scheme
   assert {split.scheme for split in seen} == {opened.scheme}  # In the pretraining too.
   nearest = opened.provenance["image"]
@@ -434,32 +450,40 @@ def test_a_jpeg_network_is_trained_pushed_and_opened_on_its_own_kind_of_images(
 
 def test_adversarial_training_sees_no_clean_image(cache, tmp_path, monkeypatch):
   made = []
-  original = steps.fgsm_images
-  monkeypatch.setattr(steps, "fgsm_images", lambda *a, **k: (made.append(k), original(*a, **k))[1])
+  original = steps.perturbed_images
+  monkeypatch.setattr(steps, "perturbed_images", lambda *a: (made.append(a[1]), original(*a))[1])
   steps.phase_step.cache_clear()
-  loop.train({**make_config(cache), "variant": "adversarial"}, tmp_path / "run")
+  loop.train(of_network(make_config(cache), "adversarial"), tmp_path / "run")
   # One step each of warm, joint and last layer; the pretraining sees the images as they are.
-  assert made == [{"eps": 8 / 255, "step_size": 10 / 255}] * 3
+  budget = Budget(eps=8 / 255, step_size=10 / 255, num_steps=1)
+  assert made == [Perturbation("fast_fgsm", budget)] * 3
 
 
 def test_the_adversarial_network_has_last_layer_passes_of_its_own(cache):
-  config = make_config(cache, **{"adversarial.last_layer_epochs": 1})
-  epochs = lambda variant: {  # noqa: E731
-    p.name: p.epochs for p in phases.phases_of({**config, "variant": variant})
+  config = make_config(cache, **{"train.adversarial.last_layer_epochs": 1})
+  epochs = lambda network: {  # noqa: E731
+    p.name: p.epochs for p in phases.phases_of(of_network(config, network))
   }
   assert epochs("standard") == EPOCHS
   assert epochs("adversarial") == {**EPOCHS, "last_layer": 1}
 
 
 def test_a_training_goes_on_under_settings_that_it_does_not_depend_on(run, cache, copy):
-  settings = {"jpeg.quality": 50, "adversarial.eps": 0.1, "training.push_batch_size": 3}
+  settings = {
+    "train.alteration.parameter": 50.0,
+    "train.remedy.probability": 0.25,
+    "train.adversarial.eps": 0.1,
+    "measure.attack.eps": 0.1,
+    "measure.seed": 7,
+    "compute.push_batch_size": 3,
+  }
   config = make_config(cache, **settings)
   loop.train(config, copy)
   # For the network that sees those images it does matter.
-  (copy / "config.json").write_text(json.dumps({**make_config(cache), "variant": "jpeg"}))
+  (copy / "config.json").write_text(json.dumps(of_network(make_config(cache), "altered")))
   with (
-    pytest.raises(InputError, match=r"jpeg.quality: there 20, given 50"),
-    checkpoints.claim_workdir(copy, {**config, "variant": "jpeg"}),
+    pytest.raises(InputError, match=r"train\.alteration\.parameter: there 20\.0, given 50\.0"),
+    checkpoints.claim_workdir(copy, of_network(config, "altered")),
   ):
     pass
 
@@ -473,23 +497,30 @@ def test_a_data_set_opened_at_another_size_is_taken_at_the_run_s_own(run):
 @pytest.mark.parametrize(
   ("changes", "message"),
   [
-    ({"data.augment": "gpu"}, "data.augment='gpu' must be host or device"),
-    ({"data.augment": "device", "variant": "jpeg"}, "data.augment=device cannot make the images"),
+    ({"train.data.augment": "gpu"}, "train.data.augment='gpu' must be host or device"),
+    (
+      {"train.data.augment": "device", "train.network": "altered"},
+      "train.data.augment=device cannot make the images of the altered network",
+    ),
+    (
+      {"train.data.augment": "device", "train.network": "remedied"},
+      "train.data.augment=device cannot make the images of the remedied network",
+    ),
   ],
 )
 def test_copies_that_cannot_be_made_are_refused(cache, tmp_path, changes, message):
-  variant = changes.pop("variant", "standard")
   with pytest.raises(InputError, match=message):
-    loop.train({**make_config(cache, **changes), "variant": variant}, tmp_path / "run")
+    loop.train(make_config(cache, **changes), tmp_path / "run")
+  assert not (tmp_path / "run").exists()
 
 
-def test_an_unknown_variant_is_refused(cache, tmp_path):
-  with pytest.raises(InputError, match="variant 'robust' is not known"):
-    loop.train({**make_config(cache), "variant": "robust"}, tmp_path / "run")
+def test_an_unknown_network_is_refused(cache, tmp_path):
+  with pytest.raises(InputError, match=r"network='robust' is not known; .* standard, altered, rem"):
+    loop.train(of_network(make_config(cache), "robust"), tmp_path / "run")
 
 
 def test_a_config_that_the_data_do_not_fit_leaves_no_run(cache, tmp_path):
-  config = make_config(cache, **{"variant": "jpeg", "jpeg.classes": "0,7"})
+  config = make_config(cache, **{"train.network": "altered", "train.alteration.classes": "0,7"})
   with pytest.raises(InputError, match="label 7 does not exist; there are 3 classes"):
     loop.train(config, tmp_path / "run")
   assert not (tmp_path / "run").exists()
@@ -497,7 +528,7 @@ def test_a_config_that_the_data_do_not_fit_leaves_no_run(cache, tmp_path):
 
 def test_where_the_images_of_a_run_should_be_is_said(run, tmp_path):
   info = jprotop.load(run[0])[2]
-  data = {**info["config"]["data"], "name": "folder", "dir": str(tmp_path / "gone")}
-  moved = {**info, "config": {**info["config"], "data": data}}
+  changes = {"train.data.name": "folder", "data.dir": str(tmp_path / "gone")}
+  moved = {**info, "config": apply_changes(info["config"], changes)}
   with pytest.raises(InputError, match=r"(?s)gone' is not a folder.*If they were moved, give the"):
     runs.dataset_of(moved)

@@ -5,14 +5,16 @@ import json
 import numpy as np
 import pytest
 
-from experiments import vanishing_head as command
 from jprotop import regions
+from jprotop.attacks.budget import Budget
+from jprotop.attacks.perturb import Views, see_own
 from jprotop.data.own_images import Images
 from jprotop.data.parts import PARTS
 from jprotop.errors import InputError
-from jprotop.evaluation import vanishing_head
-from jprotop.evaluation.attack import Budget, Seen, find
-from jprotop.training import runs
+from jprotop.experiments import vanishing_head
+from jprotop.prototypes.see import Network
+from jprotop.runs import run as runs
+from jprotop.runs.records import check_record
 
 
 def test_the_noise_may_change_the_box_in_pixels_not_in_cells():
@@ -29,33 +31,32 @@ def test_the_noise_may_change_the_box_in_pixels_not_in_cells():
 
 @pytest.mark.parametrize("seed", [0, 1])
 def test_the_attack_lowers_the_activation_inside_the_box_more_than_random_noise(tiny, seed):
-  model, variables = tiny
+  network = Network(*tiny)
   rng = np.random.default_rng(seed)
   images = Images(
     rng.random((3, 64, 64, 3)).astype(np.float32), list("abc"), np.zeros(3, int),
     np.zeros((3, len(PARTS), 3), np.float32),
   )  # fmt: skip
   prototype = np.array([0, 3, 5])
-  clean = find(model, variables, images.image, prototype[:, None], batch_size=2)
+  clean = see_own(network, images.image, prototype, batch_size=2)
   budget = Budget(num_steps=5)
-  order, seen = vanishing_head.attack(
-    model, variables, images, prototype, clean["similarity_maps"][:, 0], budget,
-    seed=seed, batch_size=2,
+  batch, seen = vanishing_head.attack(
+    network, images, prototype, clean, budget, seed=seed, batch_size=2
   )  # fmt: skip
   change = np.abs(seen["attacked"].image - images.image).max(axis=-1)
-  assert (change[~order.pixels] == 0).all() and 0 < change.max() <= budget.eps + 1e-6
+  assert (change[~batch.pixels] == 0).all() and 0 < change.max() <= budget.eps + 1e-6
   rows = np.arange(3)
   before, after, control = (
     seen[name].activations[rows, prototype] for name in ("clean", "attacked", "control")
   )
-  np.testing.assert_allclose(before, clean["activations"][rows, prototype], atol=1e-4)
+  np.testing.assert_allclose(before, clean.similarity_map.max(axis=(1, 2)), atol=1e-4)
   assert (after < before).all() and (after < control).all()
   np.testing.assert_allclose(after, seen["attacked"].similarity_map.max(axis=(1, 2)), atol=1e-6)
 
 
 def seen_with(activations, predicted):
   activations = np.array(activations)
-  return Seen(np.zeros(0), np.zeros(0), activations, np.eye(2)[predicted])
+  return Views(np.zeros(0), np.zeros(0), activations, np.eye(2)[predicted])
 
 
 def test_summarise_counts_what_it_says():
@@ -86,21 +87,28 @@ def test_summarise_counts_what_it_says():
 
 
 @pytest.fixture
-def trained(run, monkeypatch):
-  """The tiny run's standard network."""
+def open_with(run, monkeypatch):
+  """Opens the tiny run's standard network, with other numbers of the attack."""
   monkeypatch.setenv("JPROTOP_CACHE", str(run[1]))
-  return runs.open_run(run[0])
+  return lambda **attack: runs.open_run(
+    run[0], changes={f"measure.attack.{name}": value for name, value in attack.items()}
+  )
 
 
-def test_measure(trained, tmp_path, capsys):
+def test_measure(open_with, tmp_path):
   (tmp_path / "figures").mkdir()
   (tmp_path / "figures/vanishing_head_9.png").touch()  # of an earlier attack on more images
-  found = command.measure(trained, tmp_path, num_images=2, num_steps=1)["vanishing_head"]
+  found = vanishing_head.measure(open_with(num_images=2, num_steps=1), tmp_path)
+  check_record(found, vanishing_head.VanishingHead, "vanishing_head")
   assert json.dumps(found, allow_nan=False)
   assert 1 <= found["num_images"] <= 2 and found["num_steps"] == 1
   assert found["metrics"]["similarity_before"]["total"] == found["num_images"]
   pictures = {path.name for path in (tmp_path / "figures").iterdir()}
   assert pictures == {f"vanishing_head_{i}.png" for i in range(found["num_images"])}
-  assert "Vanishing head" in capsys.readouterr().out
+  assert "Vanishing head" in next(iter(vanishing_head.tell(found, tmp_path)))
+
+
+def test_a_number_that_makes_no_sense_is_said(open_with, tmp_path):
   with pytest.raises(InputError, match="num_steps=-1"):
-    command.measure(trained, tmp_path, num_steps=-1)
+    vanishing_head.measure(open_with(num_steps=-1), tmp_path)
+  assert not list(tmp_path.iterdir())

@@ -1,10 +1,26 @@
-"""What an attack raises: Eq. (2), and the reference code's vanishing head."""
+"""What an attack raises: Eq. (2), the reference code's vanishing head, and one's own."""
 
+from collections.abc import Callable
+
+import flax.struct
 import jax
 import jax.numpy as jnp
 
-from jprotop.models.protopnet import ProtoPNet
-from jprotop.similarity import squared_distances
+from jprotop.attacks.budget import Numbers
+from jprotop.errors import InputError
+from jprotop.prototypes.protopnet import ProtoPNet
+
+
+@flax.struct.dataclass
+class Cells:
+  """The cells S and S_noisy of each image, boolean [B, h, w]; None where an attack has none."""
+
+  source: jax.Array | None = None
+  target: jax.Array | None = None
+
+
+# (maps [B, h, w], cells, numbers) to values [B]; see `register_objective`.
+Objective = Callable[[jax.Array, Cells, Numbers], jax.Array]
 
 
 def prototype_maps(
@@ -12,9 +28,7 @@ def prototype_maps(
 ) -> jax.Array:
   """Similarity map [B, h, w] of each image [B, H, W, 3] to its own prototype, int [B]."""
   latent = model.apply(variables, images, method=ProtoPNet.latent)
-  vectors = variables["params"]["prototypes"][prototype]
-  sq_dist = jax.vmap(squared_distances)(latent, vectors[:, None, :])[..., 0]
-  return model.similarity_of(sq_dist)
+  return model.head.map_of(latent, variables["params"]["prototypes"][prototype])
 
 
 def move_similarity(
@@ -42,8 +56,53 @@ def move_similarity(
   return raised - lowered
 
 
-def vanish(similarity_map: jax.Array) -> jax.Array:
+def move(maps: jax.Array, cells: Cells, numbers: Numbers) -> jax.Array:
+  """`move_similarity` from the cells S to S_noisy, [B]."""
+  if cells.source is None or cells.target is None:
+    raise InputError("the objective move needs the cells S and S_noisy: source and target")
+  drop = numbers.drop_shared_cells
+  return move_similarity(maps, cells.target, cells.source, drop_shared_cells=drop)
+
+
+def vanish(
+  maps: jax.Array, cells: Cells | None = None, numbers: Numbers | None = None
+) -> jax.Array:
   """The reference code's third attack: minus the prototype's activation on the image, [B]."""
-  flat = similarity_map.reshape(similarity_map.shape[0], -1)
+  flat = maps.reshape(maps.shape[0], -1)
   highest = jnp.argmax(flat, axis=1, keepdims=True)
   return -jnp.take_along_axis(flat, highest, axis=1)[:, 0]
+
+
+OBJECTIVES: dict[str, Objective] = {"move": move, "vanish": vanish}
+
+
+def register_objective(name: str, function: Objective) -> None:
+  """Makes an objective known by a name: `perturb(..., objective=name)`.
+
+  Args:
+    function: (maps [B, h, w] of each image's prototype, cells, numbers) to values [B], to be
+      raised. It must be a module's own function: of one that is made anew each time, the program
+      is compiled anew each time.
+
+  Raises:
+    InputError: there is one of that name.
+  """
+  if name in OBJECTIVES:
+    raise InputError(f"objective {name!r} is there already; choose another name")
+  OBJECTIVES[name] = function
+
+
+def objective_of(given: str | Objective) -> Objective:
+  """An objective by its name, or the function itself.
+
+  Raises:
+    InputError: there is none of that name.
+  """
+  if callable(given):
+    return given
+  if given not in OBJECTIVES:
+    raise InputError(
+      f"objective {given!r} is not known; it must be one of {', '.join(sorted(OBJECTIVES))}, or a "
+      "function (see objectives.register_objective)"
+    )
+  return OBJECTIVES[given]

@@ -11,7 +11,8 @@ from concurrent.futures import ThreadPoolExecutor
 import jax
 import numpy as np
 
-from jprotop.data import device_augment, jpeg
+from jprotop.data import device_augment
+from jprotop.data.alterations import Scheme
 from jprotop.data.dataset import Split
 
 
@@ -50,13 +51,13 @@ class AugmentedEpochs:
     copies: int,
     batch_size: int,
     seed: int,
-    compression: jpeg.Scheme | None = None,
+    compression: Scheme | None = None,
     probability: float = 0.0,
   ):
     self.copies, self.batch_size, self.seed = copies, batch_size, seed
     self.label, self.probability = split.label, probability
     # As they are, and compressed: which of the two is seen is a matter of the coin.
-    self._splits = [split] + ([split.compressed(compression)] if compression else [])
+    self._splits = [split] + ([split.altered(compression)] if compression else [])
     self._stored = [s.stored_copies(copies, seed) if copies else s.pixels for s in self._splits]
 
   @property

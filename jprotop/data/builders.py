@@ -9,6 +9,7 @@ import functools
 import io
 import itertools
 import pathlib
+import types
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
@@ -18,6 +19,7 @@ from tqdm import tqdm
 
 from jprotop.data import decode
 from jprotop.data.parts import PARTS
+from jprotop.data.sources import Source
 from jprotop.errors import InputError
 
 SPLITS = ("train", "test")
@@ -105,16 +107,13 @@ def _checked(example: dict) -> tuple[dict, str | None]:
   return {**example, "box": np.array(box, np.float32)}, None
 
 
-class Cub(ImageSet, skip_registration=True):
-  """CUB-200-2011 in its official layout, or any data set in that layout."""
-
-
-class Toybirds(ImageSet, skip_registration=True):
-  """Birds drawn by code."""
-
-
-class Folder(ImageSet, skip_registration=True):
-  """A user's own images."""
+def builder_of(name: str, source: Source, fingerprint: str, cache: pathlib.Path) -> ImageSet:
+  """The builder of a data set, whose folder in the cache has its name and the fingerprint's."""
+  kind = types.new_class(
+    name.title().replace("_", ""), (ImageSet,), {"skip_registration": True},
+    lambda body: body.update({"__module__": __name__, "name": name}),
+  )  # fmt: skip
+  return kind(examples=source.examples, counts=source.counts, fingerprint=fingerprint, cache=cache)
 
 
 def prepare(builder: ImageSet) -> dict[str, "tfds.data_sources.ArrayRecordDataSource"]:

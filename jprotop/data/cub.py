@@ -7,11 +7,13 @@ import os
 import pathlib
 import tarfile
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
 
 import numpy as np
 
 from jprotop.data.parts import PARTS
+from jprotop.data.sources import Source, register_source
 from jprotop.download import Hash, fetch
 from jprotop.errors import InputError
 from jprotop.files import atomic_path
@@ -40,7 +42,7 @@ def locate(path: str, cache: pathlib.Path) -> pathlib.Path:
   if not path or not root.exists():
     raise InputError(
       f"data.dir={path!r} does not exist; give the CUB_200_2011 folder or its .tgz with "
-      "--config.data.dir, or fetch it with python -m experiments.download_cub --dir=DIR"
+      "--config.data.dir, or fetch it with jprotop download-cub --dir=DIR"
     )
   if root.is_file():
     root = _unpack(root, cache)
@@ -50,7 +52,7 @@ def locate(path: str, cache: pathlib.Path) -> pathlib.Path:
   if missing:
     raise InputError(
       f"{root} is not a complete CUB_200_2011 folder: {', '.join(missing)} missing; unpack the "
-      "official archive again, or, for images of your own, add --config.data.name=folder"
+      "official archive again, or, for images of your own, add --config.train.data.name=folder"
     )
   return root
 
@@ -203,3 +205,18 @@ class Annotations:
         "box": self.box[i],
         "parts": self.parts[i],
       }
+
+
+def open_source(directory: str, _: Mapping[str, Any], cache: pathlib.Path) -> Source:
+  """CUB-200-2011, or any data set in its layout, from its folder or archive."""
+  annotations = Annotations(locate(directory, cache))
+  train = int(annotations.is_train.sum())
+  return Source(
+    class_names=annotations.class_names,
+    counts={"train": train, "test": len(annotations.is_train) - train},
+    fingerprint=annotations.fingerprint(),
+    examples=annotations.examples,
+  )
+
+
+register_source("cub", open_source)

@@ -11,13 +11,23 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from jprotop.data import augment, builders, cub, decode, folder, jpeg, pixels, toybirds
+from jprotop.data import (  # noqa: F401
+  augment,
+  builders,
+  cub,
+  decode,
+  folder,
+  jpeg,
+  pixels,
+  toybirds,
+)
+from jprotop.data.alterations import Scheme
+from jprotop.data.sources import Source, open_source
 from jprotop.errors import InputError
 from jprotop.files import atomic_path
 
 _log = logging.getLogger("jprotop")
 
-NAMES = ("cub", "toybirds", "folder")
 # Augmented copies are kept as a pixel file up to this size, and made anew each epoch beyond it.
 MAX_STORED_COPIES_BYTES = 4e9
 
@@ -36,7 +46,7 @@ class Split:
     parts: float32 [N, 15, 3] (x, y, visible) in pixels of the original.
     image_size: S of the crops that the network sees.
     cache, key: where pixel files go, and what names them.
-    scheme: which images are JPEG compressed before they are resized; None: none.
+    scheme: which images are altered before they are resized, and how; None: none.
   """
 
   name: str
@@ -49,7 +59,7 @@ class Split:
   image_size: int
   cache: pathlib.Path
   key: str
-  scheme: jpeg.Scheme | None = None
+  scheme: Scheme | None = None
 
   def __len__(self) -> int:
     return len(self.rows)
@@ -59,8 +69,12 @@ class Split:
     image = decode.decode(self.source[int(self.rows[i])]["image"], self.image_id[i])
     return decode.crop(image, tuple(self.box[i]))
 
-  def compressed(self, scheme: jpeg.Scheme | None) -> "Split":
-    """The same images, those that the scheme covers JPEG compressed at their own resolution."""
+  def altered_crop(self, i: int):
+    """The same, altered, whether the scheme covers it or not."""
+    return self.scheme.apply(self.crop(i), int(self.rows[i]), 0)
+
+  def altered(self, scheme: Scheme | None) -> "Split":
+    """The same images, those that the scheme covers altered at their own resolution."""
     return dataclasses.replace(self, scheme=scheme)
 
   @functools.cached_property
@@ -72,21 +86,23 @@ class Split:
   def _shaped_by(self) -> tuple:
     """What the pixels depend on, besides their size and augmentation."""
     covered = self.scheme.covers(self.label) if self.scheme else np.zeros(len(self), bool)
-    compression = (self.scheme.quality, covered.tolist()) if covered.any() else ()
-    return (self.key, self.rows.tolist(), *compression)
+    if not covered.any():
+      return (self.key, self.rows.tolist())
+    how = (self.scheme.name, self.scheme.parameter, self.scheme.code)
+    return (self.key, self.rows.tolist(), *how, covered.tolist())
 
   def _plain(self, i: int) -> np.ndarray:
-    return self._resized(self.crop(i), i)
+    return self._resized(self.crop(i), i, 0)
 
   def augmented(self, i: int, copy: int, seed: int) -> np.ndarray:
     """Augmented copy of image i, uint8 [S, S, 3]; a pure function of its arguments."""
     image = augment.augment_copy(self.crop(i), seed=seed, index=int(self.rows[i]), copy=copy)
-    return self._resized(image, i)
+    return self._resized(image, i, copy + 1)
 
-  def _resized(self, image, i: int) -> np.ndarray:
-    """JPEG acts before the resize, at the crop's own resolution."""
+  def _resized(self, image, i: int, version: int) -> np.ndarray:
+    """An alteration acts before the resize, at the crop's own resolution."""
     if self.scheme and self.scheme.covers(self.label[i]):
-      image = jpeg.compress(image, self.scheme.quality)
+      image = self.scheme.apply(image, int(self.rows[i]), version)
     return decode.resize(image, self.image_size)
 
   def stored_copies(self, copies: int, seed: int) -> np.ndarray | None:
@@ -122,9 +138,9 @@ class Dataset:
       digest.update(split.box.tobytes())
     return digest.hexdigest()[:16]
 
-  def compressed(self, scheme: jpeg.Scheme | None) -> "Dataset":
-    """The same data set with all its splits compressed by a scheme."""
-    splits = {n: getattr(self, n).compressed(scheme) for n in ("train", "validation", "test")}
+  def altered(self, scheme: Scheme | None) -> "Dataset":
+    """The same data set with all its splits altered by a scheme."""
+    splits = {n: getattr(self, n).altered(scheme) for n in ("train", "validation", "test")}
     return dataclasses.replace(self, **splits)
 
   def at_size(self, image_size: int) -> "Dataset":
@@ -162,7 +178,7 @@ def load_dataset(
   """Opens a data set, preparing it in the cache the first time.
 
   Args:
-    name: one of NAMES.
+    name: one of sources.SOURCES.
     directory: the CUB_200_2011 folder or .tgz, or a user's folder.
     image_size: S, in pixels.
     validation_share: of the training images of each class, drawn from `seed`; may be 0.
@@ -173,16 +189,9 @@ def load_dataset(
     InputError: something is missing, corrupt or inconsistent; nothing half-made is left.
   """
   cache = pathlib.Path(cache).expanduser() if cache else default_cache()
-  builder, class_names = _builder(name, directory, cache, toy or {})
-  if not pathlib.Path(builder.data_dir).exists():
-    _log.info("preparing %s (once) in %s", name, cache)
-  try:
-    sources = builders.prepare(builder)
-  except OSError as error:
-    raise InputError(
-      f"cannot prepare {name} in {cache}: {error.strerror or error}; free some space, or choose "
-      "another place with --config.data.cache"
-    ) from error
+  source = open_source(name, directory, {"toy": toy or {}}, cache)
+  builder, class_names = _builder(name, source, cache), source.class_names
+  sources = _prepare(name, builder, cache)
   key = f"{name}/{builder.builder_config.name}"
   split = functools.partial(_split, image_size=image_size, cache=cache, key=key)
   train, test = (split(n, sources[n], _annotations(builder, n, sources[n])) for n in sources)
@@ -196,37 +205,24 @@ def load_dataset(
   return Dataset(class_names, train, validation, test)
 
 
-def _builder(name: str, directory: str, cache: pathlib.Path, toy: dict):
-  if name == "cub":
-    annotations = cub.Annotations(cub.locate(directory, cache))
-    kind, names = builders.Cub, annotations.class_names
-    examples, fingerprint = annotations.examples, annotations.fingerprint()
-    train = int(annotations.is_train.sum())
-    counts = {"train": train, "test": len(annotations.is_train) - train}
-  elif name == "toybirds":
-    kind, names = builders.Toybirds, [s.name for s in toybirds.species(toy["num_classes"])]
-    examples = functools.partial(toybirds.examples, **toy)
-    counts = dict.fromkeys(("train", "test"), toy["num_classes"] * toy["images_per_class"])
-    fingerprint = f"{toybirds_code()}{sorted(toy.items())}"
-  elif name == "folder":
-    files = folder.ImageFolder(directory)
-    kind, names = builders.Folder, files.class_names
-    examples, fingerprint = files.examples, files.fingerprint()
-    counts = {split: len(found) for split, found in files.files.items()}
-  else:
-    raise InputError(f"data.name={name!r} is not known; it must be one of {', '.join(NAMES)}")
+def _builder(name: str, source: Source, cache: pathlib.Path) -> builders.ImageSet:
   # `decode` made the boxes that are stored, and accepted the pictures.
-  everything = f"{inspect.getsource(decode)}{fingerprint}"
+  everything = f"{inspect.getsource(decode)}{source.fingerprint}"
   fingerprint = hashlib.sha256(everything.encode()).hexdigest()[:16]
-  builder = kind(examples=examples, counts=counts, fingerprint=fingerprint, cache=cache)
-  return builder, names
+  return builders.builder_of(name, source, fingerprint, cache)
 
 
-def toybirds_code() -> str:
-  """The source that draws ToyBirds: a change of it is another data set."""
-  from jprotop.data import toybird_scenes, toybird_shapes
-
-  return "".join(inspect.getsource(m) for m in (toybirds, toybird_scenes, toybird_shapes))
+def _prepare(name: str, builder: builders.ImageSet, cache: pathlib.Path) -> dict[str, Sequence]:
+  """Random access to the encoded examples of each split, which are written the first time."""
+  if not pathlib.Path(builder.data_dir).exists():
+    _log.info("preparing %s (once) in %s", name, cache)
+  try:
+    return builders.prepare(builder)
+  except OSError as error:
+    raise InputError(
+      f"cannot prepare {name} in {cache}: {error.strerror or error}; free some space, or choose "
+      "another place with --config.data.cache"
+    ) from error
 
 
 def _annotations(builder, name: str, source) -> dict[str, np.ndarray]:

@@ -9,11 +9,13 @@ h`, in pixels, as CUB gives them. An image without a box is used whole.
 import hashlib
 import logging
 import pathlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 import numpy as np
 
 from jprotop.data.parts import PARTS
+from jprotop.data.sources import Source, register_source
 from jprotop.errors import InputError
 
 _log = logging.getLogger("jprotop")
@@ -126,3 +128,17 @@ class ImageFolder:
         "box": self.boxes.get(image_id),
         "parts": np.zeros((len(PARTS), 3), np.float32),
       }
+
+
+def open_source(directory: str, _: Mapping[str, Any], __: pathlib.Path) -> Source:
+  """A user's own images."""
+  files = ImageFolder(directory)
+  return Source(
+    class_names=files.class_names,
+    counts={split: len(found) for split, found in files.files.items()},
+    fingerprint=files.fingerprint(),
+    examples=files.examples,
+  )
+
+
+register_source("folder", open_source)

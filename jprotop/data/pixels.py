@@ -18,11 +18,11 @@ import PIL
 from PIL import features
 from tqdm import tqdm
 
-from jprotop.data import augment, decode, jpeg
+from jprotop.data import augment, decode
 from jprotop.errors import InputError
 from jprotop.files import atomic_path, remove_orphans
 
-_CODE = "".join(inspect.getsource(module) for module in (augment, decode, jpeg))
+_CODE = "".join(inspect.getsource(module) for module in (augment, decode))
 # To "jpg", libjpeg-turbo only says which interface it imitates.
 _DECODERS = (PIL.__version__, features.version("jpg"), features.version("libjpeg_turbo"))
 
@@ -39,7 +39,7 @@ def _check_space(path: pathlib.Path, needed: int) -> None:
   if free < needed:
     raise InputError(
       f"{path} needs {needed / 1e9:.1f} GB, but {free / 1e9:.1f} GB are free there; free some "
-      "space, choose another place with --config.data.cache, or lower --config.data.copies"
+      "space, choose another place with --config.data.cache, or lower --config.train.data.copies"
     )
 
 

@@ -6,8 +6,13 @@ image to image, and body colours are shared, so that to tell species apart is to
 """
 
 import dataclasses
+import functools
+import inspect
 import io
-from collections.abc import Iterator
+import pathlib
+import sys
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -15,6 +20,7 @@ from PIL import Image
 from jprotop.data import parts
 from jprotop.data import toybird_scenes as scenes
 from jprotop.data import toybird_shapes as shapes
+from jprotop.data.sources import Source, register_source
 from jprotop.errors import InputError
 
 COLOURS = {
@@ -250,3 +256,22 @@ def _parts(points: dict, matrix: np.ndarray, leaf: Image.Image | None, size) -> 
 def _at(mask: Image.Image, x: float, y: float) -> bool:
   inside = 0 <= x < mask.width and 0 <= y < mask.height
   return inside and mask.getpixel((int(x), int(y))) > 0
+
+
+def open_source(_: str, settings: Mapping[str, Any], __: pathlib.Path) -> Source:
+  """Birds drawn by code, as many as config.train.data.toy says."""
+  toy = settings["toy"]
+  return Source(
+    class_names=[kind.name for kind in species(toy["num_classes"])],
+    counts=dict.fromkeys(SPLITS, toy["num_classes"] * toy["images_per_class"]),
+    fingerprint=f"{code()}{sorted(toy.items())}",
+    examples=functools.partial(examples, **toy),
+  )
+
+
+def code() -> str:
+  """The source that draws ToyBirds: a change of it is another data set."""
+  return "".join(inspect.getsource(m) for m in (sys.modules[__name__], scenes, shapes))
+
+
+register_source("toybirds", open_source)

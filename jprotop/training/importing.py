@@ -1,21 +1,27 @@
 """A network trained with PyTorch as a run of jprotop: its images and its prototypes' sources."""
 
 import collections
+import dataclasses
 import hashlib
 import pathlib
 
 import numpy as np
 from tqdm import tqdm
 
-from jprotop import explain, parallel, push
+from jprotop import parallel
 from jprotop.data import batches
 from jprotop.data.dataset import Dataset, Split
 from jprotop.errors import InputError
-from jprotop.interchange import identify, names, torch_files
-from jprotop.models.protopnet import ProtoPNet
-from jprotop.training import phases, runs
+from jprotop.prototypes import explain, push
+from jprotop.prototypes.protopnet import ProtoPNet
+from jprotop.prototypes.see import Network
+from jprotop.runs import run as runs
+from jprotop.runs.checkpoints import Position
+from jprotop.runs.config import check_config
+from jprotop.torch_io import identify, names, torch_files
+from jprotop.training import phases
 
-_SIZE_NOT_TOLD = "not told by the file; --config.data.image_size sets it"
+_SIZE_NOT_TOLD = "not told by the file; --config.train.data.image_size sets it"
 
 
 def import_checkpoint(
@@ -31,9 +37,8 @@ def import_checkpoint(
 
   Args:
     path: the checkpoint; see `torch_files.read`.
-    config: plain values of a config file. Its model section is replaced by what the file says. The
-      data that it names, if any, become the run's, without a validation split, which a network
-      trained elsewhere knows nothing of.
+    config: plain values of a config file. Its model section is replaced by what the file says; the
+      data that it names, if any, become the run's, without a validation split.
     boxes: the reference's `bb*.npy`, which says where the prototypes were pushed from. None: that
       is searched for, as the push does, where there are data.
     prototype_class, similarity: see `identify.identify`.
@@ -51,15 +56,42 @@ def import_checkpoint(
     variables = names.variables_from_state_dict(found.model, file.state)
   except InputError as error:
     raise InputError(f"{path}: {error}") from error
-  image_size = file.attributes.get("img_size")
-  image_size = image_size if isinstance(image_size, int) else None
-  config = runs.check_config(_config_of(config, found.model, image_size))
+  image_size = _image_size(file)
+  config = check_config(_config_of(config, found.model, image_size))
   dataset = _dataset(config, found.model.num_classes)
   provenance, sources = _provenance(found.model, variables, dataset, config, boxes)
-  plan = phases.phases_of(config)
+  imported = _imported(path, file, found, image_size, sources)
+  info = {**_info(config, dataset, found.model.num_classes), "imported": imported}
+  runs.write_finished(workdir, config, found.model, variables, provenance, info)
+  return imported
+
+
+def _info(config: dict, dataset: Dataset | None, num_classes: int) -> dict:
+  """What every finished run says of itself."""
+  return {
+    "position": _at_the_end(config),
+    "class_names": dataset.class_names if dataset else _numbered(num_classes),
+    "data": dataset.identity if dataset else None,
+  }
+
+
+def _image_size(file: torch_files.TorchFile) -> int | None:
+  """S of the network's images in pixels, where the file tells it."""
+  size = file.attributes.get("img_size")
+  return size if isinstance(size, int) else None
+
+
+def _imported(
+  path: pathlib.Path,
+  file: torch_files.TorchFile,
+  found: identify.Identified,
+  image_size: int | None,
+  sources: str,
+) -> dict:
+  """What was read, and how certain it is."""
   with open(path, "rb") as content:
     digest = hashlib.file_digest(content, "sha256").hexdigest()
-  imported = {
+  return {
     "file": path.name,
     "sha256": digest,
     "form": file.form,
@@ -68,32 +100,26 @@ def import_checkpoint(
     "image_size_from": _SIZE_NOT_TOLD if image_size is None else "the file",
     "sources": sources,
   }
-  info = {
-    "position": {
-      "phase": len(plan),
-      "epoch": 0,
-      "epochs_done": sum(phase.epochs for phase in plan),
-      "history_rows": 0,
-      "best_accuracy": -1.0,
-    },
-    "class_names": dataset.class_names if dataset else _numbered(found.model.num_classes),
-    "data": dataset.identity if dataset else None,
-    "imported": imported,
-  }
-  runs.write_finished(workdir, config, found.model, variables, provenance, info)
-  return imported
+
+
+def _at_the_end(config: dict) -> dict:
+  """Where a run stands that has nothing left to train."""
+  plan = phases.phases_of(config)
+  end = Position(phase=len(plan), epochs_done=sum(phase.epochs for phase in plan))
+  return dataclasses.asdict(end)
 
 
 def _config_of(config: dict, model: ProtoPNet, image_size: int | None) -> dict:
   """The config with what the file says of the network, and of its images' size if it does."""
-  data = {**config["data"], "validation_share": 0.0}
+  data = {**config["train"]["data"], "validation_share": 0.0}
   if image_size is not None:
     data["image_size"] = image_size
   per_class = max(collections.Counter(model.prototype_class).values())
   fields = ("backbone", "addon", "prototype_depth", "similarity", "distance")
   found = {field: getattr(model, field) for field in fields}
-  network = {**config["model"], **found, "prototypes_per_class": per_class}
-  return {**config, "data": data, "model": network, "init": {"backbone": ""}}
+  network = {**config["train"]["model"], **found, "prototypes_per_class": per_class}
+  changes = {"data": data, "model": network, "init": {"backbone": ""}}
+  return {**config, "train": {**config["train"], **changes}}
 
 
 def _numbered(num_classes: int) -> list[str]:
@@ -102,7 +128,7 @@ def _numbered(num_classes: int) -> list[str]:
 
 def _dataset(config: dict, num_classes: int) -> Dataset | None:
   """The data that a config names; None: it names none."""
-  if config["data"]["name"] != "toybirds" and not config["data"]["dir"]:
+  if config["train"]["data"]["name"] != "toybirds" and not config["data"]["dir"]:
     return None
   dataset = runs.open_dataset(config)
   if len(dataset.class_names) != num_classes:
@@ -127,7 +153,7 @@ def _provenance(
         f"{boxes} numbers training images, which are not there; give them with --config.data.dir"
       )
     return None, "not known: no data were given"
-  split, size = runs.as_trained(config, dataset).train, config["training"]["push_batch_size"]
+  split, size = runs.as_trained(config, dataset).train, config["compute"]["push_batch_size"]
   if boxes is not None:
     found = _from_boxes(boxes, model, variables, split, size)
     return found.as_arrays(), f"{boxes.name}; {_near(found)} lie on the patches that it names"
@@ -192,7 +218,7 @@ def _from_boxes(
     )
   every, chosen = np.arange(count), np.unique(image)
   near = explain.nearest_cells(
-    model, variables, split, every, batch_size=batch_size, indices=chosen
+    Network(model, variables), split, every, batch_size=batch_size, indices=chosen
   )
   place = np.searchsorted(chosen, image)
   return push.Provenance(

@@ -16,13 +16,14 @@ import numpy as np
 import optax
 from tqdm import tqdm
 
-from jprotop import losses, parallel
+from jprotop import parallel
 from jprotop.data import batches
 from jprotop.data.dataset import Split
-from jprotop.models.protopnet import ProtoPNet
-from jprotop.similarity import first_max
+from jprotop.prototypes import losses
+from jprotop.prototypes.protopnet import ProtoPNet
+from jprotop.runs import run as runs
 from jprotop.training import phases as phases_lib
-from jprotop.training import runs, steps
+from jprotop.training import steps
 
 # Beyond it the activations lie in a memory-mapped file that goes away with the program.
 MAX_MEMORY_BYTES = 4e9
@@ -32,7 +33,7 @@ _GROUP_BYTES = 2.5e8
 
 def is_stored(config: dict, phase: phases_lib.Phase) -> bool:
   """Whether a copy's activations are the same in every pass of a config's phase."""
-  same = config["protocol"] == "paper" and config["variant"] != "adversarial"
+  same = config["train"]["protocol"] == "paper" and config["train"]["network"] != "adversarial"
   return phase.name == "last_layer" and same
 
 
@@ -54,12 +55,8 @@ class Stored:
 def _look(model: ProtoPNet, copies: int, shared: tuple, batch: dict) -> dict:
   variables, crops = shared
   out = model.apply(variables, batches.images_of(crops, copies, batch))
-  distance, classes = -first_max(-out.sq_dist), jnp.array(model.prototype_class)
-  costs = [cost(distance, batch["label"], classes) for cost in _COSTS]
+  costs = model.head.costs(out, batch["label"], jnp.array(model.prototype_class))
   return {"activations": out.activations, "costs": jnp.stack(costs, axis=-1)}
-
-
-_COSTS = (losses.cluster_cost, losses.separation_cost)
 
 
 def store(
@@ -168,9 +165,9 @@ def tune(model: ProtoPNet, variables: dict, split: Split, config: dict, *, epoch
   """
   if not epochs:
     return variables
-  fields = {**config["training"]["last_layer"], "epochs": epochs}
-  training = {**config["training"], "last_layer": fields}
-  phase = phases_lib.make_phases(training, config["protocol"])[-1]
+  fields = {**config["train"]["last_layer"], "epochs": epochs}
+  training = {**config["train"], "last_layer": fields}
+  phase = phases_lib.make_phases(training, config["train"]["protocol"])[-1]
   augmented = runs.augmented_epochs(config, split)
   if not is_stored(config, phase):
     return _tune_on_images(model, variables, augmented, config, phase)
@@ -194,9 +191,9 @@ def _tune_on_images(
   phase: phases_lib.Phase,
 ) -> dict:
   """Every pass goes through the whole network, as the run's own last-layer phase did."""
-  parallel.check_batch_size(augmented.batch_size, "--config.training.batch_size")
+  parallel.check_batch_size(augmented.batch_size, "--config.train.batch_size")
   step = steps.step_of(config, model, phase, augmented.num_batches)
-  weight_decay = config["training"]["weight_decay"]
+  weight_decay = config["train"]["weight_decay"]
   optimizer = phases_lib.make_optimizer(phase, augmented.num_batches, weight_decay)
   # A copy: the step takes over its state's memory, and the caller still needs these arrays.
   params, batch_stats = jax.tree.map(jnp.array, (variables["params"], variables["batch_stats"]))

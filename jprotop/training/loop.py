@@ -14,17 +14,22 @@ import jax.numpy as jnp
 import numpy as np
 from tqdm import tqdm
 
-from jprotop import parallel, push
+from jprotop import parallel
 from jprotop.data import batches
 from jprotop.data.dataset import Dataset, Split
 from jprotop.errors import InputError
-from jprotop.evaluation import accuracy, results
 from jprotop.files import atomic_path
-from jprotop.interchange import backbones
-from jprotop.models.protopnet import BackboneClassifier, make_model
-from jprotop.training import last_layer, pretrained, processes, runs, steps
+from jprotop.networks.backbone import BackboneClassifier
+from jprotop.prototypes import accuracy, push, selectors
+from jprotop.prototypes.protopnet import make_model
+from jprotop.prototypes.see import Network, see
+from jprotop.runs import processes, results
+from jprotop.runs import run as runs
+from jprotop.runs.checkpoints import Checkpoints, Position, claim_workdir
+from jprotop.runs.config import check_config, trained_part
+from jprotop.torch_io import backbones
+from jprotop.training import last_layer, pretrained, steps
 from jprotop.training import phases as phases_lib
-from jprotop.training.checkpoints import Checkpoints, Position, claim_workdir, trained_part
 
 _log = logging.getLogger("jprotop")
 
@@ -50,7 +55,7 @@ def train(
     siblings: folders of runs that may have done the same pretraining; it is then not repeated.
   """
   workdir = pathlib.Path(workdir)
-  config = runs.check_config(config)
+  config = check_config(config)
   plan = phases_lib.phases_of(config)
   # First, because it may have to be downloaded, or not fit.
   start = processes.from_first(lambda: _start(workdir, config))
@@ -58,7 +63,7 @@ def train(
   _check_same_everywhere(config, dataset)
   # Before the workdir is claimed, because the data may not fit the config.
   seen = runs.as_trained(config, dataset)
-  keep = config["training"]["keep_checkpoints"]
+  keep = config["compute"]["keep_checkpoints"]
   with (
     claim_workdir(workdir, config) as folder,
     contextlib.closing(Checkpoints(workdir, keep=keep)) as checkpoints,
@@ -84,9 +89,10 @@ def _start(workdir: pathlib.Path, config: dict) -> dict | None:
   """
   begun = any(path.name.isdigit() for path in (workdir / "checkpoints").glob("*"))
   file = None if begun else runs.backbone_file(config)
-  return file and backbones.load(file, config["model"]["backbone"])
+  return file and backbones.load(file, config["train"]["model"]["backbone"])
 
 
+# Over 300 lines: a run's state and all that moves it on share its fields.
 class Trainer:
   """The state of a run between epochs, and what moves it on."""
 
@@ -105,7 +111,7 @@ class Trainer:
     # The images as they are, and as this variant of the network sees them.
     self.dataset, self.seen = dataset, seen
     self.checkpoints = checkpoints
-    self.model = make_model(config["model"], len(dataset.class_names))
+    self.model = make_model(config["train"]["model"], len(dataset.class_names))
     self.classifier = BackboneClassifier(
       self.model.backbone, self.model.num_classes, self.model.options
     )
@@ -133,11 +139,11 @@ class Trainer:
     if self.position.phase == len(self.plan):
       _log.info("%s is trained already", self.workdir)
       return
-    if self.plan[0].name != "pretrain" and not self.config["init"]["backbone"]:
+    if self.plan[0].name != "pretrain" and not self.config["train"]["init"]["backbone"]:
       _log.warning(
         "the backbone starts from random weights, and the warm phase keeps it so; "
-        "--config.training.pretrain.epochs=N trains it as a plain classifier first, and "
-        "--config.init.backbone=torchvision takes ImageNet weights"
+        "--config.train.pretrain.epochs=N trains it as a plain classifier first, and "
+        "--config.train.init.backbone=torchvision takes ImageNet weights"
       )
     with tqdm(total=self._work(0, 0), unit="pass", dynamic_ncols=True, smoothing=0.05) as bar:
       bar.bar_format = "{desc} |{bar}| {percentage:3.0f}% [{elapsed} < {remaining}]"
@@ -148,8 +154,7 @@ class Trainer:
           self._finish_epoch(index)
         else:
           self._run_phase(index, bar)
-    identity = {"data": self.dataset.identity}
-    results.update_results(self.workdir, self.config, "train", train=identity)
+    results.update_results(self.workdir, self.config, "train", {}, data=self.dataset.identity)
 
   def _work(self, phase: int, epoch: int) -> int:
     """What is left from a position on, in forward passes of images."""
@@ -192,7 +197,7 @@ class Trainer:
     self.opt_state = None
 
   def _optimizer(self, phase: phases_lib.Phase):
-    training = self.config["training"]
+    training = self.config["train"]
     return phases_lib.make_optimizer(phase, self.epochs.num_batches, training["weight_decay"])
 
   def _passes(self, phase: phases_lib.Phase) -> int:
@@ -225,7 +230,7 @@ class Trainer:
     """One pass over the augmented set; sums of its metrics."""
     state = parallel.replicate(steps.TrainState(self.params, self.batch_stats, self.opt_state))
     totals = None
-    size = self.config["training"]["batch_size"]
+    size = self.config["train"]["batch_size"]
     for number, batch in enumerate(epochs.epoch(self.position.epochs_done)):
       count = len(batch["label"])
       state, metrics = step(state, parallel.shard(parallel.pad(batch, size)), crops)
@@ -242,7 +247,7 @@ class Trainer:
     if not all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(tree)):
       raise InputError(
         f"the loss or the network is no longer finite in phase {phase.name}, epoch {epoch + 1}; "
-        f"the checkpoint before it is kept. Lower training.{phase.name}.learning_rate, in another "
+        f"the checkpoint before it is kept. Lower train.{phase.name}.learning_rate, in another "
         "--workdir"
       )
 
@@ -261,15 +266,15 @@ class Trainer:
     if classifier:
       params = {group: self.params[group] for group in ("features", "classifier")}
       network, variables = self.classifier, {"params": params, "batch_stats": self.batch_stats}
-    size = self.config["training"]["evaluation_batch_size"]
-    scores = accuracy.predict(network, variables, split, batch_size=size)
+    size = self.config["compute"]["evaluation_batch_size"]
+    scores = see(Network(network, variables), split, selectors.logits, batch_size=size)
     share = accuracy.accuracy(scores, split.label)
     return {"accuracy": share["value"], "correct": share["count"], "count": share["total"]}
 
   def _push(self, bar: tqdm) -> None:
     bar.set_description("push")
     # Unlike in training, the size of a batch has no say in the result: devices round it up.
-    size = parallel.round_up(self.config["training"]["push_batch_size"])
+    size = parallel.round_up(self.config["compute"]["push_batch_size"])
     train_set = self.seen.train
     # The test set is only measured here; nothing is chosen by it.
     measured = [s for s in (self.seen.validation, self.seen.test) if len(s)]
@@ -344,8 +349,8 @@ class Trainer:
 
   def _initial_variables(self, start: dict | None) -> tuple[dict, dict]:
     """Parameters and batch statistics, drawn from the seed or, the backbone's, from a file."""
-    key = jax.random.key(self.config["seed"])
-    size = self.config["data"]["image_size"]
+    key = jax.random.key(self.config["train"]["seed"])
+    size = self.config["train"]["data"]["image_size"]
     variables = _initialiser(self.model, size)(jax.random.fold_in(key, 0))
     params, batch_stats = variables["params"], variables.get("batch_stats", {})
     if self.plan[0].name == "pretrain":

@@ -49,7 +49,7 @@ class Phase:
 
 
 def make_phases(training: Mapping, protocol: str) -> tuple[Phase, ...]:
-  """The stages of a run from its `training` config.
+  """The stages of a run from its `train` config.
 
   In `paper`, batch statistics are frozen with their weights. In `authors` they drift in every
   phase, so that a pushed prototype is no longer exactly a training patch.
@@ -60,11 +60,11 @@ def make_phases(training: Mapping, protocol: str) -> tuple[Phase, ...]:
   for name in ("pretrain", "warm", "joint", "push", "last_layer"):
     fields = training[name] if name != "push" else {"epochs": 1}
     if fields["epochs"] < 0:
-      raise InputError(f"training.{name}.epochs={fields['epochs']} must not be negative")
+      raise InputError(f"train.{name}.epochs={fields['epochs']} must not be negative")
     schedule = fields.get("schedule", "constant")
     if schedule not in SCHEDULES:
       raise InputError(
-        f"training.{name}.schedule={schedule!r} is not known; it must be one of {SCHEDULES}"
+        f"train.{name}.schedule={schedule!r} is not known; it must be one of {SCHEDULES}"
       )
     rates = tuple(sorted(fields.get("learning_rate", {}).items()))
     trains_backbone = "features" in dict(rates)
@@ -82,11 +82,11 @@ def make_phases(training: Mapping, protocol: str) -> tuple[Phase, ...]:
 
 def phases_of(config: Mapping) -> tuple[Phase, ...]:
   """The stages of a config's network; the adversarial one has last-layer passes of its own."""
-  training = config["training"]
-  if config["variant"] == "adversarial":
-    epochs = config["adversarial"]["last_layer_epochs"]
+  training = config["train"]
+  if config["train"]["network"] == "adversarial":
+    epochs = config["train"]["adversarial"]["last_layer_epochs"]
     training = {**training, "last_layer": {**training["last_layer"], "epochs": epochs}}
-  return make_phases(training, config["protocol"])
+  return make_phases(training, config["train"]["protocol"])
 
 
 def _rate(phase: Phase, rate: float, steps_per_epoch: int) -> optax.Schedule:

@@ -16,21 +16,20 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 
 from jprotop.errors import InputError
 from jprotop.files import atomic_path
-from jprotop.training.checkpoints import trained_part
+from jprotop.runs.config import trained_part
 
 _FILE = "pretrained.npz"
 
 
 def fingerprint(config: dict, data_identity: str) -> str:
   """A name for all that a pretraining depends on."""
-  training, data = config["training"], config["data"]
+  train = trained_part(config)
+  same = ("data", "pretrain", "batch_size", "weight_decay", "init", "seed", "protocol")
   what = {
-    "data": {**{k: v for k, v in data.items() if k not in ("dir", "cache")}, "is": data_identity},
-    "model": {key: config["model"][key] for key in ("backbone", "dtype")},
-    "training": {key: training[key] for key in ("pretrain", "batch_size", "weight_decay")},
-    "init": trained_part(config)["init"],
-    "run": {key: config[key] for key in ("seed", "protocol")},
-    "altered": trained_part(config)["jpeg"] if config["variant"] == "jpeg" else None,
+    "images": data_identity,
+    "model": {key: train["model"][key] for key in ("backbone", "dtype")},
+    **{key: train[key] for key in same},
+    "altered": train["alteration"] if train["network"] == "altered" else None,
   }
   return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()[:16]
 

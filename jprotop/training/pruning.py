@@ -5,11 +5,11 @@ import pathlib
 import jax.numpy as jnp
 import numpy as np
 
-from jprotop import explain
 from jprotop.errors import InputError
-from jprotop.models.protopnet import ProtoPNet
-from jprotop.training import runs
-from jprotop.training.runs import Run
+from jprotop.prototypes import explain
+from jprotop.prototypes.protopnet import ProtoPNet
+from jprotop.runs import run as runs
+from jprotop.runs.run import Run
 
 
 def neighbour_labels(run: Run, *, neighbours: int) -> np.ndarray:
@@ -20,9 +20,9 @@ def neighbour_labels(run: Run, *, neighbours: int) -> np.ndarray:
   """
   train = run.seen.train
   explain.check_neighbours(neighbours, train)
-  every, size = np.arange(len(run.model.prototype_class)), run.config["training"]["push_batch_size"]
-  found = explain.nearest_cells(run.model, run.variables, train, every, batch_size=size)
-  return train.label[explain.nearest_images(found["sq_dist"], neighbours)]
+  every, size = np.arange(len(run.model.prototype_class)), run.config["compute"]["push_batch_size"]
+  found = explain.nearest_cells(run.network, train, every, batch_size=size)
+  return train.label[explain.nearest_images(found["nearness"], neighbours)]
 
 
 def choose(
@@ -75,7 +75,7 @@ def check_place(run: Run, place: pathlib.Path) -> None:
   """InputError, before any work, unless the pruned network of a run can become a run in `place`."""
   if not run.info["finished"]:
     raise InputError(
-      f"{run.workdir} has not finished its training; run experiments.train on it again first"
+      f"{run.workdir} has not finished its training; run jprotop train on it again first"
     )
   runs.check_new(place, "out")
 

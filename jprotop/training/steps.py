@@ -9,12 +9,13 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from jprotop import losses, parallel
-from jprotop.attacks import adversarial
+from jprotop import parallel
 from jprotop.data.batches import images_of
-from jprotop.models.protopnet import BackboneClassifier, ProtoPNet
-from jprotop.similarity import first_max
+from jprotop.networks.backbone import BackboneClassifier
+from jprotop.prototypes import losses
+from jprotop.prototypes.protopnet import ProtoPNet
 from jprotop.training.phases import Phase, make_optimizer
+from jprotop.training.robust import Perturbation, perturbation_of, perturbed_images
 
 
 @flax.struct.dataclass
@@ -79,13 +80,14 @@ def protopnet_losses(model: ProtoPNet, weights: LossWeights) -> Callable:
     out, updates = model.apply(
       variables, batch["image"], train, batch["mask"], mutable=["batch_stats"]
     )
-    distance, label = -first_max(-out.sq_dist), batch["label"]
+    label = batch["label"]
+    cluster, separation = model.head.costs(out, label, prototype_class, cap=cap)
     values = weighted(
       weights,
       out.logits,
       label,
-      cluster=losses.cluster_cost(distance, label, prototype_class, cap=cap),
-      separation=losses.separation_cost(distance, label, prototype_class, cap=cap),
+      cluster=cluster,
+      separation=separation,
       penalty=losses.incorrect_class_l1(params["last_layer"], prototype_class),
     )
     return values, updates.get("batch_stats", batch_stats)
@@ -108,19 +110,6 @@ def classifier_losses(model: BackboneClassifier) -> Callable:
     return values, updates.get("batch_stats", batch_stats)
 
   return loss
-
-
-def fgsm_images(model: ProtoPNet, *, eps: float, step_size: float) -> Callable:
-  """What adversarial training sees instead of a batch's images: (state, batch) -> images."""
-
-  def perturb(state, batch):
-    variables = {"params": state.params, "batch_stats": state.batch_stats}
-    keys = jax.random.wrap_key_data(batch["key"])
-    return adversarial.fast_fgsm(
-      model, variables, batch["image"], batch["label"], keys, eps=eps, step_size=step_size
-    )
-
-  return perturb
 
 
 def train_step(
@@ -185,25 +174,28 @@ def step_of(
   config: dict, network: ProtoPNet | BackboneClassifier, phase: Phase, steps_per_epoch: int
 ) -> Callable:
   """The train step of a config's phase, with its protocol's batch norm and loss."""
-  authors, fgsm = config["protocol"] == "authors", config["adversarial"]
+  authors, adversarial = config["train"]["protocol"] == "authors", is_adversarial(config, phase)
+  settings = config["train"]["adversarial"]
   return phase_step(
     with_axis(network, None if authors else parallel.AXIS),
     phase,
     weights=loss_weights(config),
     steps_per_epoch=steps_per_epoch,
-    weight_decay=config["training"]["weight_decay"],
-    fgsm=(fgsm["eps"], fgsm["step_size"]) if is_adversarial(config, phase) else None,
-    copies=config["data"]["copies"],
+    weight_decay=config["train"]["weight_decay"],
+    perturbation=perturbation_of(settings) if adversarial else None,
+    copies=config["train"]["data"]["copies"],
   )
 
 
 def loss_weights(config: dict) -> LossWeights:
-  return LossWeights(**config["loss"], cap_at_depth=config["protocol"] == "authors")
+  return LossWeights(
+    **config["train"]["loss"], cap_at_depth=config["train"]["protocol"] == "authors"
+  )
 
 
 def is_adversarial(config: dict, phase: Phase) -> bool:
   """Whether a phase sees adversarial images: those of App. B, but not what comes before them."""
-  return config["variant"] == "adversarial" and phase.name not in ("pretrain", "push")
+  return config["train"]["network"] == "adversarial" and phase.name not in ("pretrain", "push")
 
 
 @functools.lru_cache(maxsize=16)
@@ -214,7 +206,7 @@ def phase_step(
   weights: LossWeights,
   steps_per_epoch: int,
   weight_decay: float,
-  fgsm: tuple[float, float] | None = None,
+  perturbation: Perturbation | None = None,
   copies: int = 0,
 ) -> Callable:
   """The train step of a phase, made once: networks that differ in their images alone share it.
@@ -222,13 +214,13 @@ def phase_step(
   Args:
     network: with the axis of its batch norm set (`with_axis`).
     weights: of the loss; the plain classifier has none.
-    fgsm: (eps, step_size) of adversarial training; None: the images as they come.
+    perturbation: of adversarial training; None: the images as they come.
     copies: of each image, where they are made on the device.
   """
   if isinstance(network, BackboneClassifier):
     loss = classifier_losses(network)
   else:
     loss = protopnet_losses(network, weights)
-  perturb = fgsm_images(network, eps=fgsm[0], step_size=fgsm[1]) if fgsm else None
+  perturb = perturbed_images(network, perturbation) if perturbation else None
   optimizer = make_optimizer(phase, steps_per_epoch, weight_decay)
   return make_train_step(loss, phase, optimizer, perturb, copies=copies)

@@ -9,7 +9,7 @@ import twin
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jprotop.interchange import torch_files
+from jprotop.torch_io import torch_files
 
 FOLDER = pathlib.Path(__file__).parent.parent / "golden" / "torch_files"
 NEW = pytest.mark.parametrize("new", [True, False], ids=["zip", "row"])

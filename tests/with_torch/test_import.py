@@ -12,9 +12,10 @@ import twin
 from golden import weights
 
 import jprotop
-from configs import base
-from jprotop.interchange import export, names
-from jprotop.models.protopnet import PIXEL_MEAN, PIXEL_STD, ProtoPNet
+from jprotop.networks.backbone import PIXEL_MEAN, PIXEL_STD
+from jprotop.prototypes.protopnet import ProtoPNet
+from jprotop.runs import config as base
+from jprotop.torch_io import export, names
 from jprotop.training import importing
 
 GOLDEN = pathlib.Path(__file__).parent.parent / "golden"
@@ -148,7 +149,7 @@ def test_a_pruned_module_tells_its_classes_similarity_and_image_size(tmp_path, p
   run = imported(tmp_path / "net.pth", tmp_path / "run")
   model, _, info = run
   assert model == ProtoPNet("resnet18", 3, (0, 0, 0, 1, 2, 2), 20, "bottleneck", "linear")
-  assert info["config"]["data"]["image_size"] == 96
+  assert info["config"]["train"]["data"]["image_size"] == 96
   assert_same(run, network.state_dict())
 
 

@@ -5,7 +5,7 @@ import multiprocessing
 import numpy as np
 from commands import command
 
-from experiments.benchmark_torch import Reference, apart
+from jprotop.benchmark.reference import Reference, apart
 
 
 def timed_forward(cache, *arguments):

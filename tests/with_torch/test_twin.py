@@ -15,12 +15,13 @@ import twin
 from flax.traverse_util import flatten_dict
 from golden import weights
 
-from jprotop.interchange.names import variables_from_state_dict
-from jprotop.models.densenet import DenseLayer, DenseNet
-from jprotop.models.layers import LayerOptions
-from jprotop.models.protopnet import PIXEL_MEAN, PIXEL_STD, AddOn, ProtoPNet
-from jprotop.models.resnet import BasicBlock, Bottleneck
-from jprotop.models.vgg import VGG
+from jprotop.networks.backbone import PIXEL_MEAN, PIXEL_STD
+from jprotop.networks.densenet import DenseLayer, DenseNet
+from jprotop.networks.layers import LayerOptions
+from jprotop.networks.resnet import BasicBlock, Bottleneck
+from jprotop.networks.vgg import VGG
+from jprotop.prototypes.protopnet import AddOn, ProtoPNet
+from jprotop.torch_io.names import variables_from_state_dict
 
 GOLDEN = pathlib.Path(__file__).parent.parent / "golden"
 REFERENCE = {  # classes, prototypes a class, depth and add-on of the golden state dicts

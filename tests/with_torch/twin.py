@@ -4,8 +4,8 @@ import contextlib
 import sys
 import types
 
-from experiments import torch_twin
-from experiments.torch_twin import (
+from jprotop.benchmark import torch_twin
+from jprotop.benchmark.torch_twin import (
   BACKBONES,
   BasicBlock,
   Bottleneck,

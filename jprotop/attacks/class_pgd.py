@@ -1,0 +1,161 @@
+"""Attacks on the classification: fast FGSM to train on, PGD to measure robustness (App. F.1)."""
+
+from collections.abc import Callable
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jprotop import parallel
+from jprotop.attacks import pgd
+from jprotop.attacks.budget import Budget, Numbers
+from jprotop.attacks.drive import Attack, drive
+from jprotop.data import batches
+from jprotop.data.dataset import Split
+from jprotop.prototypes import losses, selectors
+from jprotop.prototypes.see import Network, Scene, look
+
+# Images [B, H, W, 3] to losses [B], and whether each is still classified correctly, boolean [B].
+Loss = Callable[[jax.Array], tuple[jax.Array, jax.Array]]
+
+
+def fast_fgsm(
+  network: Network,
+  images: jax.Array,
+  label: jax.Array,
+  keys: jax.Array,
+  numbers: Numbers,
+) -> jax.Array:
+  """Images of Wong et al. (2020): noise U(-eps, eps), then one signed step up the cross entropy.
+
+  Batch norm is in eval mode; the other costs of the training loss play no part.
+
+  Args:
+    images: float32 [B, H, W, 3] in [0, 1].
+    label: int [B]; keys: [B] random keys.
+    numbers: as `Budget.numbers` makes them; the paper takes eps 8/255 and a step of 10/255.
+  """
+  room = pgd.everywhere(images)
+
+  def objective(x):
+    return losses.cross_entropy(network(x).logits, label)
+
+  one_step = numbers.replace(num_steps=1)
+  return pgd.run(pgd.init(room, numbers, keys), objective, room, one_step).found
+
+
+@flax.struct.dataclass
+class State(pgd.State):
+  """Where PGD against the class stands.
+
+  Attributes:
+    correct: boolean [B], whether an image was classified correctly so far; the others stay.
+  """
+
+  correct: jax.Array
+
+
+def init(room: pgd.Room, numbers: Numbers, keys: jax.Array | None = None) -> State:
+  """As `pgd.init`; which images are classified correctly, the first step sees."""
+  begun = pgd.init(room, numbers, keys)
+  return State(begun.x, jnp.ones(len(begun.x), bool))
+
+
+def step(state: State, loss: Loss, room: pgd.Room, numbers: Numbers) -> State:
+  """One step of PGD for those images that are still classified correctly where it is taken."""
+
+  def total(x):
+    values, right = loss(x)
+    return jnp.sum(values), right
+
+  gradient, right = jax.grad(total, has_aux=True)(state.x)
+  correct = state.correct & right
+  moved = pgd.climb(state.x, gradient, room, numbers)
+  return State(jnp.where(correct[:, None, None, None], moved, state.x), correct)
+
+
+def run(state: State, loss: Loss, room: pgd.Room, numbers: Numbers) -> State:
+  """The state `numbers.num_steps` steps on, or fewer: it ends when no image is left to move."""
+
+  def keep_on(carry):
+    state, done = carry
+    return (done < numbers.num_steps) & state.correct.any()
+
+  def once(carry):
+    state, done = carry
+    return step(state, loss, room, numbers), done + 1
+
+  return jax.lax.while_loop(keep_on, once, (state, 0))[0]
+
+
+METHOD = pgd.Method(init, run)
+
+
+def _cross_entropy(network: Network, images: jax.Array, batch: dict, numbers: Numbers):
+  logits = network(images).logits
+  return losses.cross_entropy(logits, batch["label"]), logits.argmax(-1) == batch["label"]
+
+
+def class_pgd(
+  network: Network,
+  images: jax.Array,
+  label: jax.Array,
+  keys: jax.Array | None,
+  numbers: Numbers,
+) -> jax.Array:
+  """Images of PGD against the class (Madry et al. 2018), [B, H, W, 3]; App. F.1 takes 10 steps.
+
+  One random start. As in the reference only images that are still classified correctly are moved
+  on, and the loop ends when there is none: an image once misled stays as it is.
+
+  Args:
+    images: float32 [B, H, W, 3] in [0, 1].
+    label: int [B]; keys: [B] random keys, or None to start at the image.
+    numbers: as `Budget.numbers` makes them.
+  """
+  room = pgd.everywhere(images)
+
+  def loss(x):
+    return _cross_entropy(network, x, {"label": label}, numbers)
+
+  return run(init(room, numbers, keys), loss, room, numbers).found
+
+
+def _look(network: Network, images: jax.Array, batch: dict) -> jax.Array:
+  return look(selectors.logits)(Scene(network), {"image": images, "mask": batch["mask"]})
+
+
+def attacked_logits(
+  network: Network,
+  split: Split,
+  indices: np.ndarray,
+  budget: Budget,
+  *,
+  seed: int,
+  batch_size: int,
+) -> np.ndarray:
+  """Logits [N, C] of images of a split after PGD on the whole image against their class.
+
+  Args:
+    indices: int [N], which images: those classified correctly; the others need no attack.
+    seed: of the random start, one draw an image.
+  """
+  if not len(indices):
+    return np.zeros((0, network.model.num_classes), np.float32)
+  rows = parallel.round_up(min(batch_size, len(indices)))
+
+  def examples():
+    for batch in batches.in_order(split, rows, indices):
+      yield {**batch, "key": parallel.key_array(seed, batch["index"])}
+
+  return drive(
+    Attack(_cross_entropy, METHOD),
+    network.in_files(budget.survive_jpeg),
+    examples(),
+    budget.numbers(),
+    _look,
+    rows=rows,
+    total=len(indices),
+    title="robust accuracy",
+  )

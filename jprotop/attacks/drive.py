@@ -1,0 +1,87 @@
+"""How every attack is run over batches: begin, go on in slices of the loop, look."""
+
+import dataclasses
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import flax.struct
+import jax
+
+from jprotop import parallel
+from jprotop.attacks.budget import Numbers
+from jprotop.attacks.pgd import Method, Room, State, everywhere
+from jprotop.prototypes.see import Network
+
+
+@dataclasses.dataclass(frozen=True)
+class Attack:
+  """What is raised, and how. Of functions of a module, so that a second one compiles nothing.
+
+  Attributes:
+    objective: (network, images [B, S, S, 3], batch, numbers) to what the method raises, [B].
+  """
+
+  objective: Callable[[Network, jax.Array, dict, Numbers], Any] | None
+  method: Method
+
+
+@flax.struct.dataclass
+class Shared:
+  """What the steps need for all images."""
+
+  network: Network
+  numbers: Numbers
+
+
+def room_of(batch: dict) -> Room:
+  """Where noise may be: on the batch's `pixels`, or everywhere."""
+  image, pixels = batch["image"], batch.get("pixels")
+  return everywhere(image) if pixels is None else Room(image, pixels)
+
+
+def _begin_batch(method: Method, numbers: Numbers, batch: dict) -> State:
+  return method.init(room_of(batch), numbers, jax.random.wrap_key_data(batch["key"]))
+
+
+def _go_on_batch(attack: Attack, shared: Shared, batch: dict) -> State:
+  """Some steps further; numbers and rules are traced: one compilation."""
+  network, numbers = shared.network, shared.numbers
+
+  def objective(x):
+    return attack.objective(network, x, batch, numbers)
+
+  return attack.method.run(batch["state"], objective, room_of(batch), numbers)
+
+
+def drive(
+  attack: Attack,
+  network: Network,
+  batches: Iterable[dict],
+  numbers: Numbers,
+  look: Callable[[Network, jax.Array, dict], Any],
+  *,
+  rows: int,
+  total: int,
+  title: str | None,
+) -> Any:
+  """What is found in attacked images, a tree of host arrays [N, ...].
+
+  Args:
+    batches: of images, raw random keys, and what the objective reads; perhaps the `pixels` that may
+      change, boolean [n, S, S].
+    look: (network, attacked images, batch) to what is found, on the devices.
+    rows: of every batch, to which it is padded: a multiple of the devices.
+    total, title: of the progress bar.
+  """
+  begin = parallel.per_example(_begin_batch, attack.method)
+  go_on = parallel.per_example(_go_on_batch, attack)
+  slices = parallel.loop_slices(numbers.num_steps) if attack.method.run else []
+
+  def attacked(network: Network, batch: dict) -> Any:
+    state = begin(numbers, batch)
+    for num_steps in slices:
+      shared = Shared(network, numbers.replace(num_steps=num_steps))
+      state = go_on(shared, {**batch, "state": state})
+    return look(network, state.found, batch)
+
+  return parallel.gather_examples(attacked, network, batches, rows, total=total, title=title)

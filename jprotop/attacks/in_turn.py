@@ -1,0 +1,233 @@
+"""The attack behind the success rate (App. F.1): an image's top prototypes, one after another.
+
+An image's most activated prototypes are attacked in turn, each from the clean image, until one is
+found more strongly outside the place S where it was than inside. Protocol `paper`: S is where the
+prototype is found on the clean image, and S_noisy is its exact complement. `attack_cases.Rules`
+says where the reference code does otherwise.
+"""
+
+import dataclasses
+from collections.abc import Callable
+
+import numpy as np
+
+from jprotop import parallel, regions, statistics
+from jprotop.attacks import cases as attack_cases
+from jprotop.attacks.budget import Budget
+from jprotop.attacks.cases import Drawn, Rules
+from jprotop.attacks.objectives import Objective
+from jprotop.attacks.perturb import AttackBatch, Views, perturb, random_signs, see_own
+from jprotop.data import own_images
+from jprotop.errors import InputError
+from jprotop.prototypes import selectors
+from jprotop.prototypes.see import Network, see
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Subjects:
+  """Images and their K most activated prototypes.
+
+  Attributes:
+    images: N of them.
+    index: int [N], places in the split; they name the noise, which so depends on nothing else.
+    prediction: int [N], the class that the network sees in the clean image.
+    prototypes: int [N, K], the most activated first.
+    maps: [N, K, h, w], their similarity maps on the clean image.
+  """
+
+  images: own_images.Images
+  index: np.ndarray
+  prediction: np.ndarray
+  prototypes: np.ndarray
+  maps: np.ndarray
+
+
+@dataclasses.dataclass(frozen=True)
+class Outcome:
+  """What came of the attacks on N images.
+
+  Attributes:
+    attackable_within: boolean [N, K]; column k - 1 says whether an image could be attacked had it
+      but its first k prototypes: one of them was attacked, and it was not dropped at any of them.
+    num_tried: int [N], prototypes that were attacked.
+    rank: int [N], the place among its prototypes of the one that succeeded, from 0; -1: none.
+    map: [N, h, w], that prototype's map on the attacked image; 0 where none succeeded.
+    prediction: int [N], the class seen in that image; -1 where none succeeded.
+  """
+
+  attackable_within: np.ndarray
+  num_tried: np.ndarray
+  rank: np.ndarray
+  map: np.ndarray
+  prediction: np.ndarray
+
+  @property
+  def attackable(self) -> np.ndarray:
+    """With all K prototypes, boolean [N]; the other images count in no number about all K."""
+    return self.attackable_within[:, -1]
+
+
+# (rows of Subjects, rank, S, S_noisy) to what the network sees in the attacked images.
+Round = Callable[[np.ndarray, int, np.ndarray, np.ndarray], Views]
+# (images [n, S, S, 3], prototype [n]) to that prototype's map on each, [n, h, w].
+Find = Callable[[np.ndarray, np.ndarray], np.ndarray]
+
+
+def choose_subjects(network: Network, drawn: Drawn, *, top_k: int, batch_size: int) -> Subjects:
+  """Images that were drawn, and their most activated prototypes of all classes.
+
+  Raises:
+    InputError: there are fewer than top_k prototypes.
+  """
+  check_top_k(top_k, len(network.model.prototype_class))
+  prototypes = statistics.top_columns(drawn.activations, top_k)
+  # A second look: only their scores were kept of all the images that they were drawn from.
+  seen = see(
+    network,
+    drawn.images.image,
+    selectors.own_maps,
+    batch_size=min(batch_size, len(drawn.images)),
+    each={"prototypes": prototypes},
+  )
+  return Subjects(
+    images=drawn.images,
+    index=drawn.index,
+    prediction=drawn.logits.argmax(axis=1),
+    prototypes=prototypes,
+    maps=seen["similarity_maps"],
+  )
+
+
+def check_top_k(top_k: int, num_prototypes: int) -> None:
+  """Raises InputError unless there are so many prototypes."""
+  if not 1 <= top_k <= num_prototypes:
+    raise InputError(
+      f"top_k={top_k} must lie between 1 and {num_prototypes}, the number of prototypes that this "
+      "network has; the paper takes 5"
+    )
+
+
+class _Tally:
+  """How far each of N images has come; `note` fills it in, round by round."""
+
+  def __init__(self, subjects: Subjects):
+    count, self.top_k = subjects.prototypes.shape
+    self.waiting = np.ones(count, bool)
+    self.latest = subjects.images.image.copy()  # as each was attacked last
+    # Rounds; top_k: in none.
+    self.first_tried, self.dropped_at = (np.full(count, self.top_k) for _ in range(2))
+    self.num_tried, self.rank = np.zeros(count, int), np.full(count, -1)
+    self.prediction, self.map = np.full(count, -1), np.zeros_like(subjects.maps[:, 0])
+
+  def drop(self, rows: np.ndarray, rank: int) -> None:
+    self.dropped_at[rows], self.waiting[rows] = rank, False
+
+  def note(self, rows: np.ndarray, rank: int, tested: np.ndarray, views: Views) -> None:
+    """What was seen of `rows` after the attack of a round; `tested` is S of its success test."""
+    self.num_tried[rows] += 1
+    self.first_tried[rows] = np.minimum(self.first_tried[rows], rank)
+    self.latest[rows] = views.image
+    outside, inside = (
+      regions.max_over_cells(views.similarity_map, cells) for cells in (~tested, tested)
+    )
+    moved = outside > inside
+    done = rows[moved]
+    self.waiting[done], self.rank[done] = False, rank
+    self.map[done] = views.similarity_map[moved]
+    self.prediction[done] = views.logits[moved].argmax(axis=1)
+
+  def outcome(self) -> Outcome:
+    rounds = np.arange(self.top_k)
+    attackable = (self.first_tried[:, None] <= rounds) & (self.dropped_at[:, None] > rounds)
+    return Outcome(attackable, self.num_tried, self.rank, self.map, self.prediction)
+
+
+def attack_in_turn(subjects: Subjects, rules: Rules, attack: Round, find_map: Find) -> Outcome:
+  """Attacks every image's prototypes until one succeeds: round r takes the r-th of each image.
+
+  A success is strict: higher somewhere outside S than anywhere inside. An image leaves with its
+  first success. A prototype whose S covers the grid cannot be attacked: the next one is tried, or,
+  by `rules.drop_covered`, the image is dropped.
+  """
+  tally = _Tally(subjects)
+  for rank in range(tally.top_k):
+    rows = np.flatnonzero(tally.waiting)
+    if not rows.size:
+      break
+    source = _sources(subjects.maps[rows, rank], subjects, rules)
+    tested = source  # the S of the success test
+    if rules.chained_source and rank:
+      maps = find_map(tally.latest[rows], subjects.prototypes[rows, rank])
+      tested = _sources(maps, subjects, rules)
+    covered = tested.all(axis=(1, 2))
+    if rules.drop_covered:
+      tally.drop(rows[covered], rank)
+    rows, source, tested = rows[~covered], source[~covered], tested[~covered]
+    if not rows.size:
+      continue
+    target = ~tested
+    if rules.rectangular_target:
+      target = np.stack([regions.cells_bounding_box(cells) for cells in target])
+    tally.note(rows, rank, tested, attack(rows, rank, source, target))
+  return tally.outcome()
+
+
+def _sources(maps: np.ndarray, subjects: Subjects, rules: Rules) -> np.ndarray:
+  """S of each map [n, h, w], boolean [n, h, w]."""
+  size = subjects.images.image.shape[1]
+  return np.stack([attack_cases.source_cells(m, size, rules) for m in maps])
+
+
+def batch_of(
+  subjects: Subjects,
+  rows: np.ndarray,
+  rank: int,
+  source: np.ndarray,
+  target: np.ndarray,
+  *,
+  seed: int,
+) -> AttackBatch:
+  """What is attacked in a round: the clean images of `rows`, and their prototypes of that rank."""
+  size = subjects.images.image.shape[1]
+  return AttackBatch(
+    image=subjects.images.image[rows],
+    pixels=regions.cells_to_pixels(target, size, size),
+    prototype=subjects.prototypes[rows, rank],
+    # Other noise for each rank, whatever top_k is; no split has 2**20 images.
+    key=parallel.key_array(seed, rank * 2**20 + subjects.index[rows]),
+    source=source,
+    target=target,
+  )
+
+
+def attacker(
+  network: Network,
+  subjects: Subjects,
+  budget: Budget,
+  rules: Rules,
+  *,
+  objective: str | Objective | None,
+  seed: int,
+  batch_size: int,
+  title: str,
+) -> tuple[Round, Find]:
+  """The functions that `attack_in_turn` needs, of a network.
+
+  Args:
+    objective: as in `perturb.perturb`; None: the control, `perturb.random_signs`.
+    seed: of the noise.
+    title: of the progress bars.
+  """
+  size, files = min(batch_size, len(subjects.images)), network.in_files(budget.survive_jpeg)
+
+  def attack(rows: np.ndarray, rank: int, source: np.ndarray, target: np.ndarray) -> Views:
+    batch = batch_of(subjects, rows, rank, source, target, seed=seed)
+    common = {"batch_size": size, "title": f"{title}, prototype {rank + 1}"}
+    if objective is None:
+      return random_signs(network, batch, budget, **common)
+    return perturb(network, batch, budget, objective=objective, rules=rules, **common)
+
+  def find_map(images: np.ndarray, prototype: np.ndarray) -> np.ndarray:
+    return see_own(files, images, prototype, batch_size=size).similarity_map
+
+  return attack, find_map

@@ -1,0 +1,118 @@
+r"""Reproduce the whole paper: four networks, every experiment, tables, claims and the report.
+
+  jprotop reproduce --config=demo --workdir=runs/demo
+  jprotop reproduce --config=demo --workdir=runs/demo --only=table3
+  jprotop reproduce --config=cub_resnet18 --config.data.dir=DIR --workdir=runs/cub \
+    --standard=RUN --altered=RUN
+  jprotop reproduce --collect=runs/resnet18,runs/vgg19 --workdir=runs/tables
+
+It writes WORKDIR/results.json, tables/ (Markdown, LaTeX, CSV), report.html, and a folder for each
+network. Rerunning skips finished stages whose inputs are the same. --collect merges studies of
+several backbones into the paper's tables, and of several seeds into means with their spread.
+"""
+
+import pathlib
+
+from absl import flags
+
+from jprotop.cli import flags as cli
+from jprotop.cli import study
+from jprotop.errors import InputError
+from jprotop.experiments import collect, pages
+from jprotop.files import ensure_folder, write_json, write_text
+from jprotop.report import paper_tables, tables
+from jprotop.runs import results
+from jprotop.runs.config import NETWORKS
+
+
+def define_flags() -> None:
+  cli.define_workdir()
+  cli.define_config(trains=True)
+  flags.DEFINE_list("only", [], f"Parts of the paper: {', '.join(study.parts())}; default: all.")
+  flags.DEFINE_list("collect", [], "Folders of studies whose tables are to be merged.")
+  for network in NETWORKS:
+    flags.DEFINE_string(network, None, f"A finished run to take as the {network} network.")
+
+
+def reproduce(
+  config: dict, workdir: pathlib.Path, given: dict[str, pathlib.Path], only: list[str]
+) -> dict:
+  """Runs the stages that the given parts need (all, where none is given); returns the results."""
+  unknown = [part for part in only if part not in study.parts()]
+  if unknown:
+    raise InputError(f"--only={unknown[0]} is not known; parts are {', '.join(study.parts())}")
+  paper = study.Study(config, workdir, given)
+  ensure_folder(workdir)
+  stages = [stage for stage in study.stages() if not only or set(only) & stage.parts]
+  try:
+    study.run_stages(paper, stages)
+  except InputError:
+    write_results(paper)  # What was found before must not be lost.
+    raise
+  return write_results(paper)
+
+
+def write_results(paper: study.Study) -> dict:
+  """results.json, tables and report of all that a study has found so far; returns the results."""
+  workdir = paper.workdir
+  found = {
+    **results.header(paper.config),
+    "environment": {"reproduce": results.environment()},
+    "data": paper.dataset.identity,
+    **study.collect_records(paper),
+  }
+  found |= paper_tables.all_tables(found)
+  found["claims"] = pages.all_claims(found)
+  write_json(workdir / "results.json", found)
+  write_tables(workdir, found)
+  page = pages.write_study_report(workdir, found)
+  print(f"\nReport: {page.resolve()}")
+  return found
+
+
+def write_tables(workdir: pathlib.Path, found: dict) -> None:
+  """tables/tableN.md, .tex and .csv of every table that has rows; prints them."""
+  ensure_folder(workdir / "tables")
+  for name, title, columns in paper_tables.TABLES:
+    if not found.get(name):
+      for old in (workdir / "tables").glob(f"{name}.*"):
+        old.unlink()  # of numbers that are no longer true
+      continue
+    columns = tables.used_columns(found[name], columns)
+    text = tables.markdown_table(found[name], columns)
+    print(f"\n{title}\n{text}", end="")
+    write_text(workdir / f"tables/{name}.md", f"{title}\n\n{text}")
+    write_text(workdir / f"tables/{name}.tex", tables.latex_table(found[name], columns, title))
+    write_text(workdir / f"tables/{name}.csv", tables.csv_table(found[name], columns))
+  if found.get("claims"):
+    text = tables.markdown_table(pages.claim_rows(found), pages.CLAIMS_COLUMNS)
+    write_text(workdir / "tables/claims.md", f"{pages.CLAIMS_CAPTION}\n\n{text}")
+
+
+def collect_runs(folders: list[str], workdir: pathlib.Path) -> None:
+  """Merges the results of several studies into one set of tables."""
+  if workdir.resolve() in [pathlib.Path(folder).resolve() for folder in folders]:
+    raise InputError(
+      f"--workdir={workdir} is one of the studies to collect; name another folder for the tables"
+    )
+  found = [(folder, results.read_results(folder)) for folder in folders]
+  missing = [folder for folder, numbers in found if not numbers]
+  if missing:
+    raise InputError(
+      f"--collect: {missing[0]} has no results.json; run jprotop reproduce there first"
+    )
+  merged = collect.collect(found)
+  ensure_folder(workdir)
+  write_json(workdir / "results.json", merged)
+  write_tables(workdir, merged)
+  print(f"\nTables: {(workdir / 'tables').resolve()}")
+
+
+def main() -> None:
+  workdir, given = cli.workdir(), flags.FLAGS
+  if given.collect:
+    collect_runs(given.collect, workdir)
+    return
+  named = {name: given[name].value for name in NETWORKS if given[name].value}
+  networks = {name: pathlib.Path(folder).expanduser() for name, folder in named.items()}
+  reproduce(cli.config(), workdir, networks, given.only)

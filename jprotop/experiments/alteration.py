@@ -1,0 +1,220 @@
+"""Artefacts (Section 4, App. D and F.2): are the same prototypes found in images without them?
+
+  jprotop alteration --workdir=runs/demo/altered
+  jprotop alteration --workdir=RUN --out=OUT --parameter=10 --classes=0,3,5 --images=3,17
+
+It looks at every test image as it is and altered (JPEG compressed), follows the most activated
+prototype of one version to the other, and compares the two rankings of all prototypes. Figures,
+results.json and alteration.npz go to --out, by default the run's folder. alteration.npz holds, for
+each of N test images and NAME in clean and altered: activations_NAME [N, P]; cells_NAME [N, P, 2],
+the (row, column) where each prototype is found; predictions_NAME, labels and image_id [N].
+"""
+
+import pathlib
+from collections.abc import Sequence
+
+import numpy as np
+
+from jprotop.data import batches, own_images
+from jprotop.data.alterations import ALTERATIONS, Scheme
+from jprotop.data.dataset import Split
+from jprotop.errors import InputError
+from jprotop.experiments import alteration_numbers as numbers_of
+from jprotop.experiments.alteration_numbers import Alteration, Sightings
+from jprotop.experiments.alteration_text import PASSAGES, claims, tell
+from jprotop.experiments.attacking import rows_of, source_of, view_of
+from jprotop.experiments.experiment import Beside, Experiment, Flag, register, remove_old
+from jprotop.files import atomic_path, ensure_folder
+from jprotop.prototypes import selectors
+from jprotop.prototypes.see import see
+from jprotop.report import alteration_charts, alteration_panels, canvas
+from jprotop.report.page import View
+from jprotop.runs.run import Run
+
+_TOP_K = 5
+_CHARTED = 75  # prototypes in Figures 10 to 15
+
+
+def measure(
+  run: Run,
+  out: pathlib.Path,
+  *,
+  images: Sequence[str] | None = None,
+  num_figures: int = 3,
+  beside: Beside | None = None,
+) -> dict:
+  """Looks at the test images in both versions; the record's "shown" are those in the figures.
+
+  Of a study's other networks the same images are shown as of the altered one, as in Figures 13-15.
+
+  Raises:
+    InputError: a parameter, a class or an image that there is not.
+  """
+  shown = _indices(images)
+  if beside and "altered" in beside.found:
+    shown = beside.found["altered"]["shown"]
+  scheme, split = run.scheme, run.dataset.split("test")
+  if shown:
+    own_images.from_split(split, np.array(shown))  # A bad index is said now, not after the work.
+  ensure_folder(out / "figures")
+  altered_split = split.altered(scheme.of_every_class())
+  size = min(run.config["compute"]["evaluation_batch_size"], len(split))
+  altered, clean = (
+    Sightings(**see(run.network, version, selectors.cells, batch_size=size, title=title))
+    for title, version in (("altered images", altered_split), ("original images", split))
+  )
+  selections = numbers_of.drift(altered, clean, split.label, scheme.classes, top_k=_TOP_K)
+  if shown is None:
+    groups = numbers_of.selections(split.label, altered.prediction, scheme.classes)
+    shown = draw_images(groups, num_figures, run.config["measure"]["seed"])
+  record = {**_setting(run), "shown": shown, "selections": selections}
+  _write_arrays(out / "alteration.npz", split, altered, clean)
+  _write_charts(out / "figures", altered_split, altered, clean, record)
+  _write_examples(out / "figures", run, altered_split, altered, shown)
+  return record
+
+
+def _setting(run: Run) -> dict:
+  """What is measured, of which network."""
+  scheme, available = run.scheme, len(run.model.prototype_class)
+  return {
+    "alteration": scheme.name,
+    "parameter": scheme.parameter,
+    "classes": [run.class_names[label] for label in scheme.classes],
+    "trained_on": run.config["train"]["network"],
+    "trained_as_measured": run.trained_scheme == scheme,
+    "top_k": min(_TOP_K, available),
+    "num_prototypes": available,
+  }
+
+
+def _indices(items: Sequence[str] | None) -> list[int] | None:
+  try:
+    return None if items is None else [int(item) for item in items]
+  except ValueError as error:
+    raise InputError(
+      f"--images={','.join(items)} must be indices of test images, as in --images=3,17"
+    ) from error
+
+
+def draw_images(groups: dict[str, np.ndarray], count: int, seed: int) -> list[int]:
+  """Indices of images to show: of the paper's group, or of the first larger one with any image."""
+  for name in ("paper", "altered_classes", "all"):
+    found = np.flatnonzero(groups[name])
+    if found.size:
+      return np.random.default_rng([seed, 7]).permutation(found)[:count].tolist()
+  return []
+
+
+def _write_arrays(path: pathlib.Path, split: Split, altered: Sightings, clean: Sightings) -> None:
+  arrays = {"labels": split.label, "image_id": np.array(split.image_id)}
+  for name, seen in (("altered", altered), ("clean", clean)):
+    arrays[f"activations_{name}"] = seen.activations
+    arrays[f"cells_{name}"] = seen.cell
+    arrays[f"predictions_{name}"] = seen.prediction
+  with atomic_path(path) as temporary:
+    np.savez(temporary, **arrays)
+
+
+def _write_charts(
+  figures: pathlib.Path, split: Split, altered: Sightings, clean: Sightings, record: dict
+) -> None:
+  remove_old(figures, "alteration_*.png")
+  canvas.save(
+    alteration_charts.similarity_drop(record["selections"]), figures / "alteration_drop.png"
+  )
+  shown = record["shown"]
+  first = shown[0] if shown else 0
+  pair = (split.crop(first), split.altered_crop(first))
+  figure = alteration_panels.artefacts(
+    *(batches.to_float(np.asarray(image)) for image in pair), title=_title(split.scheme)
+  )
+  canvas.save(figure, figures / "alteration_artefacts.png")
+  for number, i in enumerate(shown):
+    name = f"Image {canvas.plain(split.image_id[i])}"
+    figure = alteration_charts.top_similarities(
+      altered.activations[i], clean.activations[i], count=_CHARTED, title=name
+    )
+    canvas.save(figure, figures / f"alteration_top_similarities_{number}.png")
+
+
+def _title(scheme: Scheme) -> str:
+  """ "JPEG quality 20"."""
+  return f"{scheme.name.upper()} {ALTERATIONS[scheme.name].parameter} {scheme.parameter:g}"
+
+
+def _write_examples(
+  figures: pathlib.Path, run: Run, altered_split: Split, altered: Sightings, shown: list[int]
+) -> None:
+  """Figure 2 of each image: the most activated prototype of its altered version."""
+  if not shown:
+    return
+  split, prototypes = run.dataset.test, altered.activations[shown].argmax(axis=1)
+  views = (_views(run, version, shown, prototypes) for version in (altered_split, split))
+  for number, (i, prototype, with_, without) in enumerate(zip(shown, prototypes.tolist(), *views)):
+    example = alteration_panels.AlteredExample(
+      prototype=source_of(run, prototype),
+      altered=with_,
+      clean=without,
+      title=_title(altered_split.scheme),
+      true_class=run.class_names[split.label[i]],
+      image_id=split.image_id[i],
+    )
+    canvas.save(
+      alteration_panels.altered_image(example), figures / f"alteration_example_{number}.png"
+    )
+
+
+def _views(run: Run, split: Split, shown: list[int], prototypes: np.ndarray) -> list[View]:
+  """One version of each shown image, and where its prototype is found there."""
+  images = own_images.from_split(split, np.array(shown))
+  size = min(rows_of(run), len(images))
+  seen = see(run.network, images.image, selectors.maps, batch_size=size)
+  return [
+    view_of(run, images.image[k], seen["similarity_map"][k, ..., prototype], seen["logits"][k])
+    for k, prototype in enumerate(prototypes)
+  ]
+
+
+register(
+  Experiment(
+    name="alteration",
+    summary="whether the same prototypes are found without JPEG artefacts (Section 4)",
+    measure=measure,
+    record=Alteration,
+    networks=("altered", "standard", "remedied"),
+    also=("altered",),
+    settings=("alteration", "seed"),
+    flags=(
+      Flag(
+        name="parameter",
+        kind=int,
+        help="Of the alteration: JPEG's quality, 1 to 95.",
+        setting="measure.alteration.parameter",
+      ),
+      Flag(
+        name="classes",
+        help="Altered classes: half, odd, or labels (0,3,5).",
+        setting="measure.alteration.classes",
+      ),
+      Flag(name="images", kind=list, help="Indices of the test images to show (3,17)."),
+      Flag(
+        name="num_figures",
+        kind=int,
+        default=3,
+        help="How many images to show, if drawn.",
+        least=0,
+      ),
+      Flag(
+        name="seed",
+        kind=int,
+        help="Of the choice of the images to show.",
+        setting="measure.seed",
+        least=0,
+      ),
+    ),
+    tell=tell,
+    passages=PASSAGES,
+    claims=claims,
+  )
+)

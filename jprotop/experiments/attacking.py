@@ -1,0 +1,140 @@
+"""What the experiments that attack have in common: their budget, their flags, their figure."""
+
+import numpy as np
+
+from jprotop import regions
+from jprotop.attacks.budget import Budget
+from jprotop.attacks.perturb import rows_that_fit
+from jprotop.data.own_images import Images
+from jprotop.errors import InputError
+from jprotop.experiments.experiment import Flag
+from jprotop.report import panels
+from jprotop.report.page import View
+from jprotop.runs.run import Run
+
+SEED = Flag(
+  name="seed",
+  kind=int,
+  help="Of the choice of images and of the noise.",
+  setting="measure.seed",
+  least=0,
+)
+
+IMAGES = Flag(
+  name="images",
+  help="Test-set indices (3,17), image files or a folder (used whole: crop them as the network's "
+  "training images were), or a float32 .npy [N, S, S, 3] in [0, 1].",
+)
+ATTACK_FLAGS = (
+  Flag(
+    name="random_start",
+    kind=bool,
+    help="Start from noise U(-eps, eps).",
+    setting="measure.attack.random_start",
+  ),
+  Flag(
+    name="survive_jpeg",
+    kind=int,
+    help="Quality of a JPEG file that every picture must pass before it is seen; 0: none.",
+    setting="measure.attack.survive_jpeg",
+  ),
+)
+
+
+def budget_flags(section: str) -> tuple[Flag, ...]:
+  """--eps, --step_size and --num_steps of an attack whose numbers are in a config section."""
+  return (
+    Flag(
+      name="eps",
+      kind=float,
+      help="Largest change of a pixel value, in units of [0, 1]; paper: 8/255.",
+      setting=f"{section}.eps",
+    ),
+    Flag(
+      name="step_size",
+      kind=float,
+      help="Step in units of [0, 1]; paper: 2/255.",
+      setting=f"{section}.step_size",
+    ),
+    Flag(
+      name="num_steps",
+      kind=int,
+      help="Gradient steps of the attack.",
+      setting=f"{section}.num_steps",
+    ),
+  )
+
+
+def budget_of(run: Run) -> Budget:
+  """What the config of a run lets an attack do.
+
+  Raises:
+    InputError: a number that makes no sense.
+  """
+  settings = run.config["measure"]["attack"]
+  return Budget(
+    eps=settings["eps"],
+    step_size=settings["step_size"],
+    num_steps=settings["num_steps"],
+    random_start=settings["random_start"],
+    survive_jpeg=settings["survive_jpeg"] or None,
+  )
+
+
+def rows_of(run: Run) -> int:
+  """Images to attack at once: compute.attack_batch_size, or what the devices hold."""
+  return run.config["compute"]["attack_batch_size"] or rows_that_fit(run.model, run.image_size)
+
+
+def check_pushed(run: Run) -> None:
+  """Raises InputError where the prototypes are not those of training images yet.
+
+  Of a network that was imported they are, though it may not be known which.
+  """
+  if run.provenance is None and not run.imported:
+    raise InputError(f"{run.workdir} has no pushed prototypes yet; run jprotop train to its end")
+
+
+def source_of(run: Run, prototype: int) -> panels.Prototype:
+  """A prototype as the figures show it, with the training image that it comes from if known."""
+  image, box = run.source(prototype)
+  known = run.provenance is not None
+  return panels.Prototype(
+    prototype_id=prototype,
+    prototype_class=run.class_names[run.model.prototype_class[prototype]],
+    source_image=image,
+    source_box=box,
+    image_id=run.seen.train.image_id[run.provenance["image"][prototype]] if known else "",
+  )
+
+
+def view_of(run: Run, image: np.ndarray, similarity_map: np.ndarray, logits: np.ndarray) -> View:
+  """One version of an image [S, S, 3], and where a prototype's map [h, w] finds it there."""
+  size = image.shape[0]
+  return View(
+    image=image,
+    map_up=regions.upsample(similarity_map, size, size),
+    box=regions.high_activation_box(similarity_map, size, size),
+    similarity=float(similarity_map.max()),
+    predicted=run.class_names[int(logits.argmax())],
+  )
+
+
+def attacked_example(
+  run: Run, images: Images, record: dict[str, np.ndarray], i: int, *, moved: bool | None = None
+) -> panels.AttackedExample:
+  """What Figure 1 shows of the i-th image of a record as `perturb.as_record` makes it."""
+  label = int(images.label[i])
+  clean, attacked = (
+    view_of(run, record[image][i], record[f"{name}_similarity_map"][i], record[f"{name}_logits"][i])
+    for name, image in (("clean", "images"), ("attacked", "attacked"))
+  )
+  return panels.AttackedExample(
+    prototype=source_of(run, int(record["prototype"][i])),
+    clean=clean,
+    attacked=attacked,
+    noise_mask=record["mask"][i],
+    true_class=run.class_names[label] if label >= 0 else "not known",
+    image_id=images.image_id[i],
+    moved=moved,
+  )

@@ -1,0 +1,192 @@
+"""Head on Stomach as arrays and numbers: the attack of every case, and what came of it."""
+
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from jprotop import parallel, regions, statistics
+from jprotop.attacks.budget import Budget
+from jprotop.attacks.cases import Cases, Rules
+from jprotop.attacks.perturb import AttackBatch, Views, as_record, with_control
+from jprotop.prototypes.see import Network
+from jprotop.runs.records import Mean, Record, Share
+
+
+class Metrics(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+  """What the noise did: similarities are maxima over the cells of S or S_noisy."""
+
+  moved_to_target: Share
+  control_moved: Share
+  exceeds_clean_maximum: Share
+  exceeds_clean_maximum_by: Mean
+  prediction_kept: Share
+  moved_and_prediction_kept: Share
+  clean_peak_in_target: Share
+  similarity_source_before: Mean
+  similarity_source_after: Mean
+  similarity_target_before: Mean
+  similarity_target_after: Mean
+  largest_change: float
+  share_below_attacked: Mean | None = None
+  share_below_4: Mean | None = None
+
+
+class HeadOnStomach(Record):
+  """The attack's settings, its numbers, and a row an image."""
+
+  request: dict[str, Any]
+  num_images: int
+  not_attacked: list[dict[str, str]]
+  num_overlapping: int
+  unreadable: list[str]
+  protocol: str
+  seed: int
+  eps: float
+  step_size: float
+  num_steps: int
+  random_start: bool
+  survive_jpeg: int | None
+  metrics: Metrics
+  by_target: dict[str, dict[str, Share]]
+  images: list[dict[str, Any]]
+
+
+def attack(
+  network: Network,
+  cases: Cases,
+  budget: Budget,
+  rules: Rules,
+  *,
+  seed: int,
+  batch_size: int,
+  clean: Views | None = None,
+  objective: str = "move",
+) -> dict[str, np.ndarray]:
+  """Solves Eq. (3) for every case.
+
+  Args:
+    clean: what is known of the clean images; see `perturb.with_control`.
+    objective: what is raised, a name of `objectives.OBJECTIVES`.
+
+  Returns:
+    Arrays with a leading axis N: `images`, `attacked` [S, S, 3]; `mask` [S, S], the pixels of
+    S_noisy; `source`, `target` [h, w]; `prototype`; and for each of clean, attacked and control
+    (random signs of size eps on the same mask) `*_similarity_map` [h, w] and `*_logits` [C].
+  """
+  size = cases.images.image.shape[1]
+  batch = AttackBatch(
+    image=cases.images.image,
+    pixels=regions.cells_to_pixels(cases.target, size, size),
+    prototype=cases.prototype,
+    key=parallel.key_array(seed, np.arange(len(cases.images))),
+    source=cases.source,
+    target=cases.target,
+  )
+  views = with_control(
+    network, batch, budget, objective=objective, rules=rules, batch_size=batch_size, clean=clean
+  )
+  return {"source": cases.source, "target": cases.target, **as_record(batch, views)}
+
+
+def summarise(
+  record: dict[str, np.ndarray],
+  rule: list[str],
+  *,
+  activations: np.ndarray | None = None,
+  log_similarity: bool = True,
+) -> dict:
+  """The numbers of Head on Stomach from the arrays of `attack`, each with count and interval.
+
+  Similarities are maxima over the cells of S or S_noisy: what the network reports there.
+
+  Args:
+    record: what `attack` returns.
+    rule: how each image's S_noisy was chosen.
+    activations: [N_test, P] of all clean test images, to compare with; None leaves that out.
+    log_similarity: whether similarities are logarithmic, so that 4 is "very high" (Section 3).
+  """
+  attacked, target = record["attacked_similarity_map"], record["target"]
+  moved = regions.peak_inside(attacked, target)
+  kept = record["attacked_logits"].argmax(1) == record["clean_logits"].argmax(1)
+  after = regions.max_over_cells(attacked, target)
+  highest_clean = record["clean_similarity_map"].max(axis=(1, 2))
+  numbers = {
+    "moved_to_target": statistics.share(moved),
+    "exceeds_clean_maximum": statistics.share(after > highest_clean),
+    "exceeds_clean_maximum_by": statistics.mean(after - highest_clean),
+    "prediction_kept": statistics.share(kept),
+    "moved_and_prediction_kept": statistics.share(moved & kept),
+    **_beside(record),
+  }
+  if activations is not None:
+    numbers["share_below_attacked"] = statistics.mean(share_below(activations, after))
+    if log_similarity:
+      # By images: the similarities of one image to all prototypes are not independent.
+      numbers["share_below_4"] = statistics.mean((activations < 4).mean(axis=1))
+  rules = np.array(rule)
+  by_rule = {
+    str(r): {"moved_to_target": statistics.share(moved[rules == r])} for r in np.unique(rules)
+  }
+  return {"metrics": numbers, "by_target": by_rule}
+
+
+def _beside(record: dict[str, np.ndarray]) -> dict:
+  """What the attack is compared with: the control, and similarities before and after."""
+  clean, attacked = record["clean_similarity_map"], record["attacked_similarity_map"]
+  found = {
+    "clean_peak_in_target": statistics.share(regions.peak_inside(clean, record["target"])),
+    "control_moved": statistics.share(
+      regions.peak_inside(record["control_similarity_map"], record["target"])
+    ),
+    "largest_change": float(np.abs(record["attacked"] - record["images"]).max()),
+  }
+  for cells in ("source", "target"):
+    for time, maps in (("before", clean), ("after", attacked)):
+      highest = regions.max_over_cells(maps, record[cells])
+      found[f"similarity_{cells}_{time}"] = statistics.mean(highest)
+  return found
+
+
+def counts(cases: Cases) -> dict:
+  """How many images there are, which are not attacked, and where S_noisy and S share cells."""
+  return {
+    "num_images": len(cases.images),
+    "not_attacked": cases.skipped,
+    "num_overlapping": int((cases.source & cases.target).any(axis=(1, 2)).sum()),
+  }
+
+
+def share_below(values: np.ndarray, levels: np.ndarray) -> np.ndarray:
+  """Share of all values, of any shape, that are below each of levels [N], [N]."""
+  return np.searchsorted(np.sort(values, axis=None), levels, side="left") / values.size
+
+
+def per_image(record: dict[str, np.ndarray], cases: Cases, class_names: list[str]) -> list[dict]:
+  """One row an image, for results.json and for tables."""
+  clean, attacked = record["clean_similarity_map"], record["attacked_similarity_map"]
+  columns = {
+    "similarity_source_before": regions.max_over_cells(clean, record["source"]),
+    "similarity_source_after": regions.max_over_cells(attacked, record["source"]),
+    "similarity_target_before": regions.max_over_cells(clean, record["target"]),
+    "similarity_target_after": regions.max_over_cells(attacked, record["target"]),
+  }
+  moved = regions.peak_inside(attacked, record["target"])
+  rows = []
+  for i, image_id in enumerate(cases.images.image_id):
+    label = int(cases.images.label[i])
+    rows.append(
+      {
+        "image_id": image_id,
+        "prototype": int(cases.prototype[i]),
+        "true_class": class_names[label] if label >= 0 else None,
+        "predicted_before": class_names[int(record["clean_logits"][i].argmax())],
+        "predicted_after": class_names[int(record["attacked_logits"][i].argmax())],
+        "target": cases.rule[i],
+        "cells_in_source_and_target": int((record["source"][i] & record["target"][i]).sum()),
+        "prototype_sits_on": cases.source_group[i] or None,
+        "moved_to_target": bool(moved[i]),
+        **{name: float(values[i]) for name, values in columns.items()},
+      }
+    )
+  return rows

@@ -1,0 +1,199 @@
+"""The report of a study or of one run: claims and tables first, then what each experiment shows."""
+
+import pathlib
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from jprotop.experiments.experiment import EXPERIMENTS, Experiment, Passage, Pictures
+from jprotop.report import tables
+from jprotop.report.html import Picture, Section, write_page
+from jprotop.report.paper_tables import NETWORK_NAMES, TABLE_CAPTIONS, TABLES
+
+Results = Mapping[str, Any]
+
+_HELD = {True: "holds", False: "does not hold", "undecided": "undecided"}
+CLAIMS_COLUMNS = {"claim": "Claim", "section": "Section", "evidence": "Found", "holds": "Here it"}
+CLAIMS_CAPTION = (
+  "A claim holds if the whole 95% interval of the number behind it is on its side, does not hold "
+  "if the whole interval is on the other side, and is undecided otherwise. Nothing was tuned to "
+  "make one hold."
+)
+# The paper's order; what the paper does not have comes after it.
+_SECTIONS = ("Section 3", "Section 4", "App. D.2", "App. E", "App. F.1", "App. F.2")
+
+
+def all_claims(results: Results) -> list[dict]:
+  """The claims of all experiments, in the order of the paper; without those not measured."""
+  found = [claim for e in EXPERIMENTS.values() for claim in e.claims(results)]
+  known = [*_SECTIONS, *dict.fromkeys(claim["section"] for claim in found)]
+  return sorted(found, key=lambda claim: known.index(claim["section"]))
+
+
+def write_study_report(workdir: pathlib.Path, results: Results) -> pathlib.Path:
+  """report.html of a study, whose networks' figures lie in NETWORK/figures; returns its path."""
+  sections = [_claims(results), *(_paper_table(results, *table) for table in TABLES)]
+  folders = {network: workdir / network / "figures" for network in NETWORK_NAMES}
+  sections += _passages(results, folders, study=True)
+  return write_page(
+    workdir / "report.html",
+    title="This looks like that... does it?",
+    summary=study_summary(results),
+    sections=[section for section in sections if section is not None],
+    results=results,
+  )
+
+
+def write_run_report(workdir: pathlib.Path, results: Results) -> pathlib.Path:
+  """report.html of one run: what was measured on its network; returns its path."""
+  network = results["config"]["train"]["network"]
+  own = {
+    name: {network: results[name][network]}
+    for name in EXPERIMENTS
+    if network in results.get(name, {})
+  }
+  return write_page(
+    workdir / "report.html",
+    title="Does this look like that?",
+    summary=run_summary(own, network),
+    sections=list(_passages({**results, **own}, {network: workdir / "figures"}, study=False)),
+    results=results,
+  )
+
+
+def _passages(
+  results: Results, folders: Mapping[str, pathlib.Path], *, study: bool
+) -> Iterator[Section]:
+  """What each experiment shows of what was measured; without the passages that are empty."""
+  for experiment in EXPERIMENTS.values():
+    found = results.get(experiment.name, {})
+    shown: set[str] = set()
+    for passage in experiment.passages if found else ():
+      wanted = passage.pictures if study else _own_pictures(experiment, passage, *folders, shown)
+      pictures = [
+        picture
+        for which in wanted
+        if which.network in found and which.network in folders
+        for picture in _pictures(folders[which.network], which)
+      ]
+      rows = passage.rows(found) if passage.rows else []
+      if pictures or rows:
+        yield Section(
+          heading=passage.heading,
+          caption=passage.caption,
+          pictures=pictures,
+          rows=rows,
+          columns=tables.used_columns(rows, passage.columns),
+        )
+
+
+def _own_pictures(
+  experiment: Experiment, passage: Passage, network: str, shown: set[str]
+) -> list[Pictures]:
+  """A run's own figures, each under one heading: one about its network, if there is one."""
+  found = []
+  for which in passage.pictures:
+    speaks = {p.network for other in experiment.passages for p in other.pictures
+              if p.pattern == which.pattern}  # fmt: skip
+    fits = which.network == network or network not in speaks
+    if fits and which.pattern not in shown:
+      shown.add(which.pattern)
+      most = max(which.most, 6) if "gallery" in which.pattern else which.most
+      found.append(Pictures(network=network, pattern=which.pattern, most=most))
+  return found
+
+
+def _pictures(folder: pathlib.Path, which: Pictures) -> Iterator[Picture]:
+  files = sorted(folder.glob(which.pattern))
+  for path in files[: which.most]:
+    caption = f"The {NETWORK_NAMES[which.network]} network: {_name(path)}."
+    if len(files) > which.most and path == files[which.most - 1]:
+      caption += f" The first {which.most} of {len(files)}; the others are in {folder.name}/."
+    yield Picture(path.read_bytes(), caption)
+
+
+def _name(path: pathlib.Path) -> str:
+  """A picture's file name as words; those of a series count from 1."""
+  words = path.stem.split("_")
+  if words[-1].isdigit():
+    words[-1] = str(int(words[-1]) + 1)
+  return " ".join(words)
+
+
+def study_summary(results: Results) -> str:
+  """What was studied, and how many of the paper's claims held, in a few sentences."""
+  train = results["config"]["train"]
+  claims = [claim for claim in results.get("claims", []) if not claim["ours"]]
+  text = f"{train['model']['backbone']} on {train['data']['name']}, protocol {train['protocol']}. "
+  counts = {name: sum(c["holds"] is name for c in claims) for name in (True, False)}
+  counts["undecided"] = sum(c["holds"] == "undecided" for c in claims)
+  if claims:
+    text += (
+      f"Of {len(claims)} claims of the paper that were put to the test, {counts[True]} hold "
+      f"here, {counts[False]} do not, and {counts['undecided']} are left undecided "
+      "by the images at hand. "
+    )
+  attack = results.get("head_on_stomach", {}).get("standard")
+  return text + (_attack_summary(attack) if attack else "")
+
+
+def _attack_summary(attack: Mapping[str, Any]) -> str:
+  moved, control = (
+    tables.format_share(attack["metrics"][name]) for name in ("moved_to_target", "control_moved")
+  )
+  return (
+    f"Noise of at most {attack['eps'] * 255:.3g}/255 moved a prototype to the chosen place on "
+    f"{moved} of the attacked images; random noise of the same size on {control}. "
+  )
+
+
+def run_summary(found: Results, network: str) -> str:
+  """The headline numbers of one network, each with its count and its interval."""
+  text = ""
+  if attack := found.get("head_on_stomach", {}).get(network):
+    text += _attack_summary(attack)
+    higher, kept = (
+      tables.format_share(attack["metrics"][name])
+      for name in ("exceeds_clean_maximum", "prediction_kept")
+    )
+    text += (
+      f"On {higher} of the attacked images it scored higher there than anywhere on the clean "
+      f"image. The predicted class stayed the same on {kept}. "
+    )
+  for split, numbers in found.get("accuracy", {}).get(network, {}).items():
+    accuracy = tables.format_share(numbers["clean"])
+    text += f"The network classifies {accuracy} of the {split} images correctly. "
+  return text.strip() or "This run holds no headline numbers yet."
+
+
+def claim_rows(results: Results) -> list[dict]:
+  """The claims as a table shows them; what we added to the paper's own is marked."""
+  return [
+    {
+      **claim,
+      "claim": f"{claim['claim']} (our own check)" if claim["ours"] else claim["claim"],
+      "holds": _HELD[claim["holds"]],
+    }
+    for claim in results.get("claims", [])
+  ]
+
+
+def _claims(results: Results) -> Section | None:
+  if not results.get("claims"):
+    return None
+  return Section(
+    heading="What the paper says, and what was found here",
+    caption=CLAIMS_CAPTION,
+    rows=claim_rows(results),
+    columns=CLAIMS_COLUMNS,
+  )
+
+
+def _paper_table(results: Results, name: str, title: str, columns: Mapping) -> Section | None:
+  rows = results.get(name, [])
+  if not rows:
+    return None
+  caption = TABLE_CAPTIONS[name]
+  if any(row.get(key) is not None for row in rows for key in columns if "published" in key):
+    caption += " The paper's own numbers, in percent, stand beside ours."
+  columns = tables.used_columns(rows, columns)
+  return Section(heading=title, caption=caption, rows=rows, columns=columns)

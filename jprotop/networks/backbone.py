@@ -1,0 +1,33 @@
+"""What a backbone expects of images, and the plain classifier over it."""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from jprotop.networks.families import make_backbone
+from jprotop.networks.layers import LayerOptions
+
+# ImageNet's statistics, which all published backbones expect.
+PIXEL_MEAN = (0.485, 0.456, 0.406)
+PIXEL_STD = (0.229, 0.224, 0.225)
+
+
+def normalise(images: jax.Array) -> jax.Array:
+  """Images [..., 3] in [0, 1] to what the backbones expect."""
+  mean, std = (jnp.broadcast_to(jnp.array(x), images.shape) for x in (PIXEL_MEAN, PIXEL_STD))
+  return (images - mean) / std
+
+
+class BackboneClassifier(nn.Module):
+  """The backbone under a plain linear classifier: a start where no pretrained weights are had."""
+
+  backbone: str
+  num_classes: int
+  options: LayerOptions = LayerOptions()
+
+  @nn.compact
+  def __call__(self, images, train: bool = False, mask: jax.Array | None = None) -> jax.Array:
+    """Logits [N, C] from the mean over all cells of the backbone's output."""
+    x = normalise(images).astype(self.options.dtype)
+    x = make_backbone(self.backbone, options=self.options, name="features")(x, train, mask)
+    return nn.Dense(self.num_classes, name="classifier")(x.mean(axis=(1, 2)).astype(jnp.float32))

@@ -1,0 +1,134 @@
+"""Heads: what a prototype layer is to the rest of the library.
+
+Training, push, attacks and explanations ask a head for maps, costs and nearness; which distance or
+similarity they come from, only the head knows. Another one is one more file, imported before its
+name is used as config.model.similarity:
+
+    from jprotop.prototypes.heads import Head, register_head
+
+    register_head("my_similarity", MyHead)
+"""
+
+import dataclasses
+import functools
+from collections.abc import Callable
+
+import flax.struct
+import jax
+
+from jprotop.errors import InputError
+from jprotop.prototypes import losses
+from jprotop.prototypes.similarity import (
+  DISTANCES,
+  SIMILARITIES,
+  exact_squared_distance,
+  first_max,
+  similarity_from_squared,
+  squared_distances,
+)
+
+
+@flax.struct.dataclass
+class Output:
+  """Everything one forward pass knows.
+
+  Attributes:
+    logits: [N, C].
+    activations: [N, P], the maximum of each similarity map.
+    similarity_map: [N, h, w, P].
+    sq_dist: [N, h, w, P] squared L2 distances.
+    latent: [N, h, w, D].
+  """
+
+  logits: jax.Array
+  activations: jax.Array
+  similarity_map: jax.Array
+  sq_dist: jax.Array
+  latent: jax.Array
+
+
+class Head:
+  """A prototype layer without its arrays; equal heads must be equal and have the same hash.
+
+  Only `maps` must be written; the rest is ProtoPNet's.
+  """
+
+  def maps(self, latent: jax.Array, prototypes: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Squared distances and similarities [..., P] of patches [..., D] to prototypes [P, D]."""
+    raise NotImplementedError
+
+  def map_of(self, latent: jax.Array, prototype: jax.Array) -> jax.Array:
+    """Similarity map [N, h, w] of each latent [N, h, w, D] to a prototype of its own, [N, D]."""
+    _, maps = jax.vmap(self.maps)(latent, prototype[:, None, :])
+    return maps[..., 0]
+
+  def nearness(self, out: Output) -> jax.Array:
+    """What ranks patches where the nearest is sought, [N, h, w, P]: the greater, the nearer."""
+    return -out.sq_dist
+
+  def costs(
+    self, out: Output, label: jax.Array, prototype_class: jax.Array, *, cap: float | None = None
+  ) -> tuple[jax.Array, jax.Array]:
+    """Cluster and separation cost [N] of images of classes int [N]; see `losses`."""
+    distance = -first_max(self.nearness(out))
+    return (
+      losses.cluster_cost(distance, label, prototype_class, cap=cap),
+      losses.separation_cost(distance, label, prototype_class, cap=cap),
+    )
+
+  def pushed(self, patches: jax.Array) -> jax.Array:
+    """The prototypes [P, D] that stand for latent patches [P, D]."""
+    return patches
+
+  def moved(self, patches: jax.Array, prototypes: jax.Array) -> jax.Array:
+    """How far a push moves prototypes [P, D] to get to patches [P, D]: squared distances [P]."""
+    return exact_squared_distance(patches, prototypes)
+
+
+@dataclasses.dataclass(frozen=True)
+class DistanceHead(Head):
+  """ProtoPNet's: a similarity that falls with the L2 distance.
+
+  Attributes:
+    similarity, distance: names in similarity.SIMILARITIES and similarity.DISTANCES.
+  """
+
+  similarity: str
+  distance: str
+
+  def maps(self, latent, prototypes):
+    sq_dist = squared_distances(latent, prototypes)
+    return sq_dist, similarity_from_squared(
+      sq_dist, similarity=self.similarity, distance=self.distance
+    )
+
+
+# By the name that config.model.similarity has; from the name that config.model.distance has.
+HEADS: dict[str, Callable[[str], Head]] = {
+  name: functools.partial(DistanceHead, name) for name in SIMILARITIES
+}
+
+
+def register_head(name: str, make: Callable[[str], Head]) -> None:
+  """Makes a head known as a config's model.similarity.
+
+  Args:
+    make: from a config's model.distance, a name in similarity.DISTANCES, to the head.
+
+  Raises:
+    InputError: the name is taken.
+  """
+  if name in HEADS:
+    raise InputError(f"a similarity named {name} is registered already; choose another name")
+  HEADS[name] = make
+
+
+def make_head(similarity: str, distance: str) -> Head:
+  """The head of a config's names; InputError, which lists what is allowed, for another one."""
+  allowed = {"similarity": (similarity, HEADS), "distance": (distance, DISTANCES)}
+  for field, (given, names) in allowed.items():
+    if given not in names:
+      raise InputError(
+        f"model.{field}={given!r} is not known; it must be one of {', '.join(sorted(names))}"
+      )
+  return HEADS[similarity](distance)

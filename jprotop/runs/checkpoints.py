@@ -1,0 +1,209 @@
+"""Checkpoints with Orbax: network, optimiser state, provenance, and where the run stands."""
+
+import contextlib
+import dataclasses
+import fcntl
+import json
+import os
+import pathlib
+import warnings
+from collections.abc import Iterator
+from typing import Any
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+
+from jprotop.errors import InputError
+from jprotop.files import ensure_folder, write_json
+from jprotop.runs import processes
+from jprotop.runs.config import trained_part
+from jprotop.runs.config_keys import differences
+
+
+@dataclasses.dataclass
+class Position:
+  """Where a run stands: everything but arrays that its continuation depends on.
+
+  Attributes:
+    phase, epoch: indices of the next epoch to run.
+    epochs_done: over all phases; it numbers the checkpoints.
+    history_rows: rows of history.jsonl that belong to this state.
+    best_accuracy: of the last-layer epoch kept so far; -1: none yet.
+  """
+
+  phase: int = 0
+  epoch: int = 0
+  epochs_done: int = 0
+  history_rows: int = 0
+  best_accuracy: float = -1.0
+
+
+class Checkpoints:
+  """The numbered checkpoints of one run; a new one appears under its name only when it is whole.
+
+  They hold whole arrays, whatever devices these lay on. Of several processes the first writes and
+  reads them; all call these methods, and get what it read.
+  """
+
+  def __init__(self, workdir: str | os.PathLike, *, keep: int = 2):
+    self._directory = pathlib.Path(workdir).absolute() / "checkpoints"
+    self._manager = _manager(self._directory, keep) if processes.is_first() else None
+
+  def save(self, step: int, *, model: dict, optimizer: Any, info: dict) -> None:
+    """Writes in the background; `model` is {params, batch_stats, ...} of arrays."""
+    if self._manager is None:
+      return
+    # Copies: the next step may take over the memory of these arrays while they are written.
+    model, optimizer = jax.tree.map(np.array, (model, optimizer))
+    args = ocp.args.Composite(
+      model=ocp.args.PyTreeSave(model),
+      optimizer=ocp.args.StandardSave(optimizer),
+      info=ocp.args.JsonSave(info),
+    )
+    with self._clear_errors():
+      self._manager.save(step, args=args)
+
+  @contextlib.contextmanager
+  def _clear_errors(self) -> Iterator[None]:
+    """Orbax and TensorStore raise many kinds, and an earlier save's error at the next call."""
+    try:
+      yield
+    except Exception as error:
+      raise InputError(
+        f"cannot write a checkpoint in {self._directory}: {error}; free some space and run the "
+        "same command again: it goes on from the last checkpoint"
+      ) from error
+
+  def latest(self) -> int | None:
+    return processes.from_first(lambda: self._manager.latest_step())
+
+  def restore(self, step: int) -> tuple[dict, dict]:
+    """The `model` tree as host arrays, and `info`."""
+    return processes.from_first(lambda: self._restore(step))
+
+  def _restore(self, step: int) -> tuple[dict, dict]:
+    try:
+      tree = self._manager.item_metadata(step)["model"]
+      as_numpy = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), tree)
+      with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        restored = self._manager.restore(
+          step,
+          args=ocp.args.Composite(
+            model=ocp.args.PyTreeRestore(restore_args=as_numpy), info=ocp.args.JsonRestore()
+          ),
+        )
+    except Exception as error:  # Orbax raises many kinds for a damaged file.
+      raise self._unreadable(step, error) from error
+    return restored["model"], restored["info"]
+
+  def restore_optimizer(self, step: int, like: Any) -> Any:
+    """The optimiser's state, of the structure of `like`."""
+    return processes.from_first(lambda: self._restore_optimizer(step, like))
+
+  def _restore_optimizer(self, step: int, like: Any) -> Any:
+    target = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), like)
+    try:
+      restored = self._manager.restore(
+        step, args=ocp.args.Composite(optimizer=ocp.args.StandardRestore(target))
+      )
+    except Exception as error:
+      raise self._unreadable(step, error) from error
+    return restored["optimizer"]
+
+  def _unreadable(self, step: int, error: Exception) -> InputError:
+    return InputError(
+      f"checkpoint {step} in {self._directory} cannot be read ({error}); delete its folder to go "
+      "back to the one before"
+    )
+
+  def close(self) -> None:
+    """Waits for what is still being written."""
+    if self._manager is None:
+      return
+    with self._clear_errors():
+      try:
+        self._manager.wait_until_finished()
+      finally:
+        self._manager.close()
+
+
+def _manager(directory: pathlib.Path, keep: int) -> ocp.CheckpointManager:
+  """Of one process, which does not wait for others."""
+  ensure_folder(directory)
+  alone = ocp.options.MultiprocessingOptions(primary_host=0, active_processes={0})
+  handlers = {
+    "model": ocp.PyTreeCheckpointHandler(multiprocessing_options=alone),
+    "optimizer": ocp.StandardCheckpointHandler(multiprocessing_options=alone),
+    "info": ocp.JsonCheckpointHandler(multiprocessing_options=alone),
+  }
+  options = ocp.CheckpointManagerOptions(
+    max_to_keep=keep, create=False, multiprocessing_options=alone
+  )
+  return ocp.CheckpointManager(directory, options=options, item_handlers=handlers)
+
+
+@contextlib.contextmanager
+def claim_workdir(workdir: pathlib.Path, config: dict) -> Iterator[pathlib.Path]:
+  """Holds a workdir for one training; writes config.json, or checks that its run is the same.
+
+  Where the data lie, and how attacks are run later, does not change a training: those values may
+  differ, and the new ones are kept.
+
+  Yields:
+    The folder to write in: the workdir, or, in other processes than the first, one that goes away.
+
+  Raises:
+    InputError: another training is in it, or it holds a run of another config; the differing
+      keys are named.
+  """
+  processes.from_first(lambda: _check_same_run(workdir, config))
+  with processes.kept_by_first(workdir) as folder:
+    write_json(folder / "config.json", config)
+    with open(folder / ".lock", "w") as lock:
+      try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+      except BlockingIOError as error:
+        raise InputError(
+          f"another training is writing to {workdir}; wait for it or choose another --workdir"
+        ) from error
+      yield folder
+
+
+def _check_same_run(workdir: pathlib.Path, config: dict) -> None:
+  """InputError where a workdir holds another run than a config's."""
+  path = workdir / "config.json"
+  if path.exists():
+    changes = differences(trained_part(read_config(workdir)), trained_part(config), "train.")
+    if changes:
+      raise InputError(
+        f"{workdir} holds a run of another config; choose another --workdir, or delete it.\n  "
+        + "\n  ".join(changes)
+      )
+  elif (workdir / "checkpoints").exists():
+    raise InputError(f"{workdir} holds checkpoints but no config.json; choose another --workdir")
+
+
+def read_config(workdir: pathlib.Path) -> dict:
+  """The config of the run in a workdir, as the first process finds it there."""
+  return processes.from_first(lambda: _read_config(workdir))
+
+
+def _read_config(workdir: pathlib.Path) -> dict:
+  path = workdir / "config.json"
+  if not path.exists():
+    raise InputError(
+      f"{workdir} holds no run (no config.json); train one with jprotop train --config=demo "
+      f"--workdir={workdir}"
+    )
+  try:
+    config = json.loads(path.read_text())
+  except ValueError as error:
+    raise InputError(f"{path} is not JSON ({error}); restore it or train anew") from error
+  if "variant" in config and "train" not in config:
+    raise InputError(
+      f"{workdir} holds a run of jprotop 0.1, whose config has another layout; open it with "
+      "jprotop 0.1, or train it again with this version, in another --workdir"
+    )
+  return config

@@ -1,0 +1,135 @@
+"""Numbers with the 95% interval that every reported one carries; comparisons of rankings."""
+
+from collections.abc import Sequence
+from typing import Literal
+
+import numpy as np
+import scipy  # Not scipy.stats, which takes a second to load: its first use does that.
+
+Verdict = Literal[True, False, "undecided"]
+
+# Values that the bootstrap draws at once; more would need more memory and be no faster.
+_DRAWN_AT_ONCE = 1 << 16
+
+
+def wilson_interval(count: int, total: int, confidence: float = 0.95) -> tuple[float, float]:
+  """Wilson (1927) score interval for a share of `count` out of `total` independent trials."""
+  if total == 0:
+    return (0.0, 1.0)
+  # Tested against itself: the p-value, which nobody asks for, needs no search then.
+  found = scipy.stats.binomtest(count, total, p=count / total)
+  low, high = found.proportion_ci(confidence, method="wilson")
+  return (float(low), float(high))
+
+
+def bootstrap_interval(
+  values: np.ndarray, confidence: float = 0.95, *, resamples: int = 2000, seed: int = 0
+) -> tuple[float, float]:
+  """Percentile bootstrap interval of the mean of `values` [N] (Efron 1979).
+
+  NaN at both ends where there are no values, or one is not finite. Equal values, or a single one,
+  have an interval of no width.
+  """
+  values = np.asarray(values, np.float64)
+  if not values.size or not np.isfinite(values).all():
+    return (float("nan"), float("nan"))
+  if (values == values[0]).all():
+    return (float(values.mean()),) * 2
+  low, high = scipy.stats.bootstrap(
+    (values,),
+    np.mean,
+    method="percentile",
+    confidence_level=confidence,
+    n_resamples=resamples,
+    batch=max(1, _DRAWN_AT_ONCE // values.size),
+    vectorized=True,
+    rng=np.random.default_rng(seed),
+  ).confidence_interval
+  return (float(low), float(high))
+
+
+def share(successes) -> dict:
+  """{value, count, total, interval} of a sequence of booleans, with its Wilson interval."""
+  successes = np.asarray(successes, bool)
+  count, total = int(successes.sum()), int(successes.size)
+  value = count / total if total else None
+  interval = list(wilson_interval(count, total)) if total else None
+  return {"value": value, "count": count, "total": total, "interval": interval}
+
+
+def mean(values) -> dict:
+  """{value, total, interval} of a sequence of numbers, with its bootstrap interval."""
+  values = np.asarray(values, np.float64)
+  if not values.size:
+    return {"value": None, "total": 0, "interval": None}
+  interval = list(bootstrap_interval(values))
+  return {"value": float(values.mean()), "total": int(values.size), "interval": interval}
+
+
+def difference_interval(a: dict, b: dict, *, factor: float = 1.0) -> tuple[float, float] | None:
+  """95% interval of a - factor * b for two independent estimates {"value", "interval"}.
+
+  MOVER: each side's own interval says how far that estimate may be off (Newcombe 1998, method 10,
+  for two shares; Zou and Donner 2008). None where either was estimated from nothing.
+  """
+  if a["value"] is None or b["value"] is None:
+    return None
+  (low, high), scaled = a["interval"], factor * b["value"]
+  scaled_low, scaled_high = sorted(factor * end for end in b["interval"])
+  difference = a["value"] - scaled
+  below = np.hypot(a["value"] - low, scaled_high - scaled)
+  above = np.hypot(high - a["value"], scaled - scaled_low)
+  return (float(difference - below), float(difference + above))
+
+
+def decide(interval: Sequence[float] | None, threshold: float, direction: str) -> Verdict:
+  """Whether a quantity lies strictly "above" or "below" a threshold, from its interval.
+
+  Returns:
+    True or False if all of the interval, its ends included, agrees; else, or without one,
+    "undecided".
+  """
+  if direction not in ("above", "below"):
+    raise ValueError(f"direction={direction!r} is not known; it must be above or below")
+  if interval is None:
+    return "undecided"
+  low, high = interval
+  if direction == "below":
+    low, high, threshold = -high, -low, -threshold
+  if low > threshold:
+    return True
+  return False if high <= threshold else "undecided"
+
+
+def top_columns(values: np.ndarray, k: int) -> np.ndarray:
+  """Columns of the k highest values of each row of [N, P], highest first, int [N, min(k, P)].
+
+  Of equal values the first column comes first.
+  """
+  return np.argsort(-np.asarray(values), axis=1, kind="stable")[:, :k]
+
+
+def top_k_overlap(a: np.ndarray, b: np.ndarray, *, k: int) -> np.ndarray:
+  """Share of the k highest columns of `a` [N, P] that are among those of `b` [N, P], float [N]."""
+  ours, theirs = top_columns(a, k), top_columns(b, k)
+  return (ours[:, :, None] == theirs[:, None, :]).any(axis=2).mean(axis=1)
+
+
+def ranks(values: np.ndarray) -> np.ndarray:
+  """Rank of each value within its row of [N, P], from 1 up; equal values share their mean rank."""
+  return scipy.stats.rankdata(values, axis=1)
+
+
+def rank_correlation(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+  """Spearman's rank correlation of each row of `a` [N, P] with that of `b` [N, P], float [N].
+
+  Equal values get their mean rank. NaN where a row holds nothing but equal values, or a NaN.
+  """
+  a, b = np.asarray(a), np.asarray(b)
+  varies = (a.max(axis=1) > a.min(axis=1)) & (b.max(axis=1) > b.min(axis=1))
+  found = np.full(len(a), np.nan)
+  if varies.any():
+    # spearmanrho computes in the precision of what it is given.
+    x, y = (values[varies].astype(np.float64) for values in (a, b))
+    found[varies] = scipy.stats.spearmanrho(x, y, axis=1).statistic
+  return found
