@@ -31,6 +31,20 @@ def ensure_folder(path: pathlib.Path) -> None:
     ) from error
 
 
+def check_writable(folder: pathlib.Path) -> None:
+  """Raises InputError where nothing can be written into a folder, or it cannot be made.
+
+  For the start of long work whose results will go there; the folder is not made.
+  """
+  there = folder.absolute()
+  while not there.exists() and there != there.parent:
+    there = there.parent
+  if there.is_dir() and os.access(there, os.W_OK | os.X_OK):
+    return
+  why = "may not be written" if there.is_dir() else "is no folder"
+  raise InputError(f"cannot write into {folder}: {there} {why}; choose another place")
+
+
 @contextlib.contextmanager
 def atomic_path(path: str | os.PathLike) -> Iterator[pathlib.Path]:
   """A temporary path beside `path`, renamed onto it if the block ends well, else removed.

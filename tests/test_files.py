@@ -8,7 +8,7 @@ import miniature
 import pytest
 
 from jprotop.errors import InputError
-from jprotop.files import atomic_path, write_json
+from jprotop.files import atomic_path, check_writable, write_json
 
 
 def test_a_file_appears_when_the_block_ends(tmp_path):
@@ -49,6 +49,17 @@ def test_a_place_that_cannot_be_written_is_named(tmp_path):
   ):
     temporary.write_text("never")
   assert place.read_text() == "not a folder"
+
+
+def test_a_place_is_looked_at_before_the_work_and_not_made(tmp_path, monkeypatch):
+  check_writable(tmp_path / "new" / "deep")
+  assert not list(tmp_path.iterdir())
+  place = miniature.write(tmp_path / "file", "not a folder")
+  with pytest.raises(InputError, match=r"cannot write into .*file/a: .*file is no folder; choose"):
+    check_writable(place / "a")
+  monkeypatch.setattr(os, "access", lambda path, mode: False)
+  with pytest.raises(InputError, match=r"cannot write into .*new: .* may not be written; choose"):
+    check_writable(tmp_path / "new")
 
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EACCES, errno.EROFS])

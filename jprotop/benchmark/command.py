@@ -32,7 +32,7 @@ from jprotop.benchmark import profile as benchmark_profile
 from jprotop.benchmark.stages import STAGES, Subject, Timing, attack_on, joint_step
 from jprotop.benchmark.timing import bandwidth_ceiling, matrix_product_ceiling
 from jprotop.errors import InputError
-from jprotop.files import write_json, write_text
+from jprotop.files import check_writable, write_json, write_text
 from jprotop.networks.families import BACKBONES
 from jprotop.networks.layers import LayerOptions
 from jprotop.prototypes.protopnet import ProtoPNet, make_model
@@ -143,6 +143,8 @@ def _check_flags() -> None:
   if unknown := [name for name in given.stages or [""] if name not in STAGES]:
     raise InputError(f"--stages={unknown[0]} is not known; take some of {', '.join(STAGES)}")
   parallel.check_batch_size(given.batch_size, "--batch_size")
+  if given.out:
+    check_writable(pathlib.Path(given.out).parent)
 
 
 def main() -> None:

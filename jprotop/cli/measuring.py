@@ -5,6 +5,7 @@ import pathlib
 from jprotop.cli import flags
 from jprotop.errors import InputError
 from jprotop.experiments.experiment import Experiment
+from jprotop.files import check_writable
 from jprotop.runs import processes, records, results
 from jprotop.runs import run as runs
 
@@ -30,8 +31,10 @@ def measure(experiment: Experiment) -> dict:
   if experiment.needs_out and not out:
     raise InputError("--out is missing; name a folder for the new run, as in --out=runs/new")
   folder = flags.workdir(must_exist=True)
+  target = pathlib.Path(out).expanduser() if out else folder
+  processes.from_first(lambda: check_writable(target))
   run = runs.open_run(folder, changes=flags.changes_of(experiment.flags))
-  with processes.kept_by_first(pathlib.Path(out).expanduser() if out else folder) as place:
+  with processes.kept_by_first(target) as place:
     results.read_results(place)  # What it cannot be added to is said now, not after the work.
     record = experiment.measure(run, place, **flags.arguments_of(experiment.flags))
     records.check_record(record, experiment.record, experiment.name)

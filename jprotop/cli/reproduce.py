@@ -19,9 +19,9 @@ from jprotop.cli import flags as cli
 from jprotop.cli import study
 from jprotop.errors import InputError
 from jprotop.experiments import collect, pages
-from jprotop.files import ensure_folder, write_json, write_text
+from jprotop.files import check_writable, ensure_folder, write_json, write_text
 from jprotop.report import paper_tables, tables
-from jprotop.runs import results
+from jprotop.runs import processes, results
 from jprotop.runs.config import NETWORKS
 
 
@@ -41,6 +41,7 @@ def reproduce(
   unknown = [part for part in only if part not in study.parts()]
   if unknown:
     raise InputError(f"--only={unknown[0]} is not known; parts are {', '.join(study.parts())}")
+  processes.from_first(lambda: check_writable(workdir))
   paper = study.Study(config, workdir, given)
   ensure_folder(workdir)
   stages = [stage for stage in study.stages() if not only or set(only) & stage.parts]

@@ -27,6 +27,8 @@ of devices, as long as they divide the batch.
 """
 
 from jprotop.cli import flags
+from jprotop.files import check_writable
+from jprotop.runs import processes
 from jprotop.training import loop
 
 
@@ -37,5 +39,6 @@ def define_flags() -> None:
 
 def main() -> None:
   workdir = flags.workdir()
+  processes.from_first(lambda: check_writable(workdir))
   loop.train(flags.config(), str(workdir))
   print(f"Trained: {workdir}. Next: jprotop accuracy --workdir={workdir}")
