@@ -1,11 +1,12 @@
 # make demo: from nothing to runs/demo/report.html.   make test: linter, formatter, all tests.
 # make test-torch: the tests that compare with PyTorch, which it installs.
+# make docs: the documentation as pages, in site/.
 # make wheel: dist/jprotop-*.whl.   make test-wheel: it works in an environment of its own.
 PYTHON ?= python3
 BIN := .venv/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: demo test test-torch wheel test-wheel clean
+.PHONY: demo test test-torch wheel test-wheel docs clean
 
 demo: .venv/.installed
 	$(BIN)/jprotop reproduce --config=demo --workdir=runs/demo
@@ -26,6 +27,10 @@ wheel: .venv/.installed
 test-wheel: wheel
 	PYTHON=$(PYTHON) bash tests/wheel.sh dist/jprotop-*.whl
 
+docs: .venv/.installed-docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	@echo "The documentation is in site/index.html"
+
 .venv/.installed: setup.cfg setup.py pyproject.toml constraints.txt
 	$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 11))" || \
 	  { echo "jprotop needs Python 3.11 or newer; try make PYTHON=python3.12"; exit 1; }
@@ -41,5 +46,9 @@ test-wheel: wheel
 	$(INSTALL) -e '.[torch]'
 	touch $@
 
+.venv/.installed-docs: .venv/.installed
+	$(INSTALL) -e '.[docs]'
+	touch $@
+
 clean:
-	rm -rf .venv runs build dist *.egg-info
+	rm -rf .venv runs build dist site *.egg-info

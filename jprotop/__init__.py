@@ -1,7 +1,9 @@
 """jprotop: does this really look like that? Prototype networks in JAX, trained and put to the test.
 
+```python
 model, variables, info = jprotop.load("runs/demo/standard")
-out = model.apply(variables, images)   # images float32 [N, S, S, 3] in [0, 1]
+out = model.apply(variables, images)  # images float32 [N, S, S, 3] in [0, 1]
+```
 """
 
 from typing import Any
