@@ -1,4 +1,4 @@
-"""The same network in PyTorch, used the reference's way, for `experiments.benchmark`.
+"""The same network in PyTorch, used the reference's way, for `jprotop benchmark`.
 
 All images are of 224 pixels. One image at a time is attacked, with two forward passes and one
 backward pass a step; the push loops over prototypes in Python. No pictures are written. Nothing
@@ -23,7 +23,7 @@ _PUSH_BATCH = 75
 
 
 class Reference:
-  """The twin network, and seconds of each stage of `experiments.benchmark` on it.
+  """The twin network, and seconds of each stage of `jprotop benchmark` on it.
 
   Args:
     batch_size: images at 224 pixels that the forward pass and the joint step take.

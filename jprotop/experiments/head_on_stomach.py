@@ -1,4 +1,4 @@
-"""Head on Stomach (Section 3): noise that nobody sees moves where a prototype is found.
+r"""Head on Stomach (Section 3): noise that nobody sees moves where a prototype is found.
 
   jprotop head-on-stomach --workdir=runs/demo/standard
   jprotop head-on-stomach --workdir=RUN --out=OUT --images=3,17 --target_part=tail

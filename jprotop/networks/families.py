@@ -1,7 +1,7 @@
 """Backbones by name: each file of one ends in its `Family`, and all others read what is registered.
 
 Another backbone is one more file, inside the library or not, that is imported before its name is
-used as config.model.backbone:
+used as config.train.model.backbone:
 
     from jprotop.networks.families import Family, register
 

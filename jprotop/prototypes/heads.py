@@ -2,7 +2,7 @@
 
 Training, push, attacks and explanations ask a head for maps, costs and nearness; which distance or
 similarity they come from, only the head knows. Another one is one more file, imported before its
-name is used as config.model.similarity:
+name is used as config.train.model.similarity:
 
     from jprotop.prototypes.heads import Head, register_head
 
@@ -103,7 +103,7 @@ class DistanceHead(Head):
     )
 
 
-# By the name that config.model.similarity has; from the name that config.model.distance has.
+# By the name that config.train.model.similarity has, from the name that its distance has.
 HEADS: dict[str, Callable[[str], Head]] = {
   name: functools.partial(DistanceHead, name) for name in SIMILARITIES
 }

@@ -82,7 +82,7 @@ def similarity_drop(drift: Mapping[str, Mapping[str, Any]]) -> Figure:
   """Mean drop of the most activated prototype's similarity, both ways, with its 95% interval.
 
   Args:
-    drift: by group of images, the numbers of `experiments.alteration_numbers.drift`.
+    drift: by group of images, the numbers of `jprotop.experiments.alteration_numbers.drift`.
   """
   groups = [name for name in _GROUPS if name in drift]
   if not groups:

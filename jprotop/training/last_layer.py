@@ -161,7 +161,7 @@ def tune(model: ProtoPNet, variables: dict, split: Split, config: dict, *, epoch
 
   Args:
     split: the training images as the network sees them (`Run.seen`).
-    config: the run's; its loss, optimiser, augmentation, protocol and variant hold here too.
+    config: the run's; its loss, optimiser, augmentation, protocol and network hold here too.
   """
   if not epochs:
     return variables

@@ -108,7 +108,7 @@ class Trainer:
     siblings: Sequence[pathlib.Path] = (),
   ):
     self.config, self.workdir, self.plan = config, workdir, plan
-    # The images as they are, and as this variant of the network sees them.
+    # The images as they are, and as this network sees them.
     self.dataset, self.seen = dataset, seen
     self.checkpoints = checkpoints
     self.model = make_model(config["train"]["model"], len(dataset.class_names))

@@ -3,7 +3,7 @@
 Pretraining stands in for ImageNet weights, so what App. F does to the training (random compression,
 FGSM) begins after it. The images of the JPEG experiment are another matter: they are what the
 network is given to learn from, and a backbone that had learnt the same classes from clean ones
-would be immune to the artefacts. So the JPEG-altered network has a pretraining of its own.
+would be immune to the artefacts. So the altered network has a pretraining of its own.
 """
 
 import hashlib
