@@ -96,7 +96,7 @@ def map_devices(
   Args:
     function: sees its device's share of split arguments, and the whole of the others; it may use
       collectives over AXIS.
-    split: for each argument, whether its leading axis is [devices, share, ...] (see `shard`).
+    split: for each argument, whether its leading axis is [devices, share, ...] (see `place`).
     split_outputs: the same for the outputs: a bool, or a tuple of them. Outputs that are not
       split must be equal on all devices.
     donate: arguments whose memory the outputs may take over.
@@ -113,10 +113,10 @@ def map_devices(
 
 def replicate(tree: Any) -> Any:
   """Arrays as mapped functions return what is not split; spares the second call a compilation."""
-  return _place(tree, jax.sharding.PartitionSpec())
+  return _put(tree, jax.sharding.PartitionSpec())
 
 
-def _place(tree: Any, spec: jax.sharding.PartitionSpec) -> Any:
+def _put(tree: Any, spec: jax.sharding.PartitionSpec) -> Any:
   mesh = jax.sharding.Mesh(np.array(jax.local_devices()), (AXIS,))
   return jax.device_put(tree, jax.sharding.NamedSharding(mesh, spec))
 
@@ -138,6 +138,35 @@ def shard(batch: Any) -> Any:
   """This process's rows of arrays [N, ...], in order, as [its devices, share, ...]."""
   shape = (jax.process_count(), jax.local_device_count(), -1)
   return jax.tree.map(lambda x: x.reshape(*shape, *x.shape[1:])[jax.process_index()], batch)
+
+
+def place(batch: dict[str, np.ndarray], size: int) -> dict[str, jax.Array]:
+  """A batch as mapped functions take it: padded to `size` rows, and split over the devices.
+
+  What is uint8 are pixels: they travel as such, and are float32 in [0, 1] on the device, to the
+  last digit what `data.batches.to_float` gives.
+
+  Args:
+    batch: host arrays [n, ...] with n <= size.
+    size: a multiple of the devices.
+
+  Returns:
+    Arrays [devices, share, ...], `mask` among them, placed as a mapped function's outputs are, so
+    that both are the same to the next function.
+  """
+  placed = _put(shard(pad(batch, size)), jax.sharding.PartitionSpec(AXIS))
+  floats = _pixels_to_floats()
+  return {name: floats(a) if a.dtype == jnp.uint8 else a for name, a in placed.items()}
+
+
+@functools.lru_cache(maxsize=1)
+def _pixels_to_floats() -> Callable:
+  """A program of its own, so that no compiler makes other numbers of it with what comes after.
+
+  It looks the 256 values up: a division would become a product with 1/255, which rounds otherwise.
+  """
+  values = np.arange(256, dtype=np.float32) / np.float32(255)
+  return map_devices(lambda pixels: jnp.asarray(values)[pixels], split=(True,), split_outputs=True)
 
 
 def unshard(outputs: Any) -> Any:
@@ -183,9 +212,7 @@ def map_examples(
   shared = replicate(shared)
   for batch in batches:
     count = len(next(iter(batch.values())))
-    # Placed as a mapped function's outputs are, so that both are the same to the next function.
-    placed = _place(shard(pad(batch, size)), jax.sharding.PartitionSpec(AXIS))
-    outputs = unshard(function(shared, placed))
+    outputs = unshard(function(shared, place(batch, size)))
     yield jax.tree.map(lambda x, n=count: x[:n], outputs)
 
 

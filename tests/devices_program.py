@@ -52,7 +52,7 @@ def take_steps(model, state, count):
   network = steps.with_axis(model, parallel.AXIS)
   loss = steps.protopnet_losses(network, steps.LossWeights())
   step = steps.make_train_step(loss, joint_phase(), optimizer)
-  batch = parallel.shard(parallel.pad(images(), BATCH))
+  batch = parallel.place(images(), BATCH)
   state = parallel.replicate(state)
   for _ in range(count):
     state, metrics = step(state, batch)

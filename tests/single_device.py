@@ -14,7 +14,12 @@ from jprotop.training import steps
 @contextlib.contextmanager
 def one_device():
   """Inside, the library believes that this machine has a single device."""
-  caches = (push._search_step, parallel.per_example, steps.phase_step)
+  caches = (
+    parallel._pixels_to_floats,
+    parallel.per_example,
+    push._search_step,
+    steps.phase_step,
+  )
   first = jax.devices()[:1]
   with pytest.MonkeyPatch.context() as patch:
     patch.setattr(jax, "pmap", functools.partial(jax.pmap, devices=first))

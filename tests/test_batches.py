@@ -43,8 +43,7 @@ def which(split, batch, copies, seed):
     for copy in range(copies)
   }
   assert len(known) == len(split) * copies
-  pixels = np.rint(batch["image"] * 255).astype(np.uint8)
-  return [known[picture.tobytes()] for picture in pixels]
+  return [known[picture.tobytes()] for picture in batch["image"]]
 
 
 def test_in_order_gives_every_crop_once(split):
@@ -53,15 +52,15 @@ def test_in_order_gives_every_crop_once(split):
   whole = joined(found)
   assert whole["index"].tolist() == list(range(7))
   assert whole["label"].tolist() == split.label.tolist()
-  assert whole["image"].dtype == np.float32
-  np.testing.assert_array_equal(whole["image"], split.pixels.astype(np.float32) / 255)
+  assert whole["image"].dtype == np.uint8
+  np.testing.assert_array_equal(whole["image"], split.pixels)
 
 
 def test_in_order_of_indices(split):
   whole = joined(batches.in_order(split, 2, np.array([5, 0, 5])))
   assert whole["index"].tolist() == [5, 0, 5]
   assert whole["label"].tolist() == split.label[[5, 0, 5]].tolist()
-  np.testing.assert_array_equal(whole["image"], split.pixels[[5, 0, 5]].astype(np.float32) / 255)
+  np.testing.assert_array_equal(whole["image"], split.pixels[[5, 0, 5]])
 
 
 def test_to_float_spans_zero_to_one():
@@ -111,9 +110,7 @@ def test_no_copies_means_each_image_as_it_is(split):
   whole = joined(plain.epoch(0))
   assert plain.num_examples == 7
   assert sorted(whole["index"]) == list(range(7))
-  np.testing.assert_array_equal(
-    whole["image"], split.pixels[whole["index"]].astype(np.float32) / 255
-  )
+  np.testing.assert_array_equal(whole["image"], split.pixels[whole["index"]])
 
 
 def test_prefetched_keeps_the_order_and_passes_errors_on():
@@ -153,8 +150,7 @@ def coins(split, number, probability):
     for copy in range(2):
       known[plain.augmented(i, copy, 0).tobytes()] = (i, copy), False
       known[squeezed.augmented(i, copy, 0).tobytes()] = (i, copy), True
-  pixels = np.rint(batch["image"] * 255).astype(np.uint8)
-  return dict(known[picture.tobytes()] for picture in pixels)
+  return dict(known[picture.tobytes()] for picture in batch["image"])
 
 
 def test_every_copy_is_compressed_by_a_coin_that_is_tossed_in_every_epoch(split):

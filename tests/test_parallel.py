@@ -11,7 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jprotop import parallel
+from jprotop.data import batches
 from jprotop.errors import InputError
+from jprotop.networks.backbone import normalise
 
 
 def batch_of(count):
@@ -52,6 +54,40 @@ def test_unshard_undoes_shard_in_order(share):
   np.testing.assert_array_equal(sharded["label"][0], batch["label"][:share])
   for key, value in parallel.unshard(sharded).items():
     np.testing.assert_array_equal(value, batch[key])
+
+
+def test_a_placed_batch_is_padded_and_split():
+  placed = parallel.place(batch_of(3), 6)
+  assert placed["mask"].tolist() == [[1, 1, 1], [0, 0, 0]]
+  assert placed["image"].shape == (2, 3, 3) and placed["label"].tolist() == [[1, 2, 3], [0, 0, 0]]
+  for array in placed.values():
+    assert len(array.sharding.device_set) == 2
+
+
+def test_all_256_values_of_a_pixel_are_the_hosts_floats_on_the_device_and_after_it():
+  """Also through a compiled program that normalises: it must not make a division of its own."""
+  pixels = np.arange(256, dtype=np.uint8).reshape(2, 128, 1, 1).repeat(3, -1)
+  floats = batches.to_float(pixels)
+  placed = {
+    name: parallel.place({"image": a}, 2)["image"]
+    for name, a in (("uint8", pixels), ("float32", floats))
+  }
+  assert placed["uint8"].dtype == placed["float32"].dtype == np.float32
+  np.testing.assert_array_equal(parallel.unshard(placed["uint8"]), floats)
+  network = parallel.map_devices(normalise, split=(True,), split_outputs=True)
+  found, wanted = (parallel.unshard(network(image)) for image in placed.values())
+  np.testing.assert_array_equal(found, wanted)
+
+
+def test_a_map_over_pixels_is_a_map_over_their_floats():
+  """What is uint8 goes to the device as such; own and attacked images come as floats."""
+  pixels = np.random.default_rng(0).integers(0, 256, (5, 4, 3), np.uint8)
+  mapped = parallel.per_example(scaled, 2)
+  found, wanted = (
+    list(parallel.map_examples(mapped, {"factor": np.float32(3)}, iter([batch]), 6))
+    for batch in ({**batch_of(5), "image": a} for a in (pixels, batches.to_float(pixels)))
+  )
+  np.testing.assert_array_equal(found[0]["sum"], wanted[0]["sum"])
 
 
 @given(size=st.integers(1, 100))

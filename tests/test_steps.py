@@ -44,7 +44,7 @@ def trained(model, variables, phase, batch, *, rows, num_steps=1, protocol="pape
   step = steps.make_train_step(loss, phase, optimizer)
   states, history = [], []
   for _ in range(num_steps):
-    state, metrics = step(state, parallel.shard(parallel.pad(batch, rows)))
+    state, metrics = step(state, parallel.place(batch, rows))
     states.append(jax.device_get(state))
     history.append(jax.device_get(metrics))
   return states, history

@@ -98,7 +98,8 @@ def time_device_augment(subject: Subject, _) -> Timing:
 
 def time_forward(subject: Subject, reference) -> Timing:
   forward = parallel.map_devices(subject.model.apply, split=(False, True), split_outputs=True)
-  variables, images = parallel.replicate(subject.variables), parallel.shard(subject.images)
+  batch = parallel.place({"image": subject.images}, len(subject.images))
+  variables, images = parallel.replicate(subject.variables), batch["image"]
   found, compiling = timed(lambda: forward(variables, images), subject.repeats)
   torch_time = reference.seconds("forward") if reference else None
   return Timing("image", found / len(subject.images), 1, compiling, torch_time)
@@ -117,7 +118,7 @@ def joint_step(subject: Subject) -> Callable[[], object]:
   model = steps.with_axis(subject.model, parallel.AXIS)
   step = steps.make_train_step(steps.protopnet_losses(model, steps.LossWeights()), phase, optimizer)
   examples = {"image": subject.images, "label": subject.labels}
-  batch = parallel.shard(parallel.pad(examples, len(subject.images)))
+  batch = parallel.place(examples, len(subject.images))
   params = jax.tree.map(jnp.copy, subject.variables["params"])
   stats = jax.tree.map(jnp.copy, subject.variables.get("batch_stats", {}))
   opt_state = optimizer.init({group: params[group] for group in phase.trained})

@@ -1,4 +1,6 @@
-"""Batches {image, label, index} of host arrays; `parallel.pad` adds the mask to the last one.
+"""Batches {image, label, index} of host arrays, as `parallel.place` takes them to the devices.
+
+Images are uint8 [N, S, S, 3]; they become float32 in [0, 1] there.
 
 Training batches also have `key`, uint32 [N, 2]: a raw random key for each image of each epoch.
 """
@@ -17,7 +19,7 @@ from jprotop.data.dataset import Split
 
 
 def to_float(pixels: np.ndarray) -> np.ndarray:
-  """uint8 to float32 in [0, 1]."""
+  """uint8 to float32 in [0, 1]; the device's way to the same numbers is `parallel.place`."""
   return pixels.astype(np.float32) / np.float32(255)
 
 
@@ -27,7 +29,7 @@ def in_order(split: Split, batch_size: int, indices: np.ndarray | None = None) -
   for start in range(0, len(indices), batch_size):
     chunk = indices[start : start + batch_size]
     yield {
-      "image": to_float(split.pixels[chunk]),
+      "image": split.pixels[chunk],
       "label": split.label[chunk].astype(np.int32),
       "index": chunk.astype(np.int32),
     }
@@ -114,7 +116,7 @@ class AugmentedEpochs:
     order, coin, keys = chunk
     images = order // max(self.copies, 1)
     return {
-      "image": to_float(np.stack(list(pool.map(self._pixels, order, coin)))),
+      "image": np.stack(list(pool.map(self._pixels, order, coin))),
       "label": self.label[images].astype(np.int32),
       "index": images.astype(np.int32),
       "key": keys,

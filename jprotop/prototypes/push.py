@@ -158,7 +158,7 @@ def search(
   step, (variables, found) = _search_step(model), parallel.replicate((variables, found))
   for batch in batches:
     before = found
-    found = step(variables, parallel.shard(parallel.pad(batch, batch_size)), before)
+    found = step(variables, parallel.place(batch, batch_size), before)
     jax.block_until_ready(before)  # So that batches do not queue up where the host is faster.
   return jax.device_get(found)
 
@@ -170,7 +170,8 @@ def push(
 
   Args:
     model, variables: the network; it runs in eval mode.
-    batches: dictionaries of image [n, S, S, 3] in [0, 1], label [n] and index [n], in data order.
+    batches: dictionaries of image [n, S, S, 3] (uint8, or float32 in [0, 1]), label [n] and
+      index [n], in data order.
     image_size: S, in pixels.
     batch_size: rows that every batch is padded to.
 

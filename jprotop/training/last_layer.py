@@ -203,8 +203,7 @@ def _tune_on_images(
   with _bar("last layer", phase.epochs * augmented.num_batches, "batch") as bar:
     for epoch in range(phase.epochs):
       for batch in augmented.epoch(epoch):
-        batch = parallel.shard(parallel.pad(batch, augmented.batch_size))
-        state, _ = step(state, batch, crops)
+        state, _ = step(state, parallel.place(batch, augmented.batch_size), crops)
         bar.update()
   return {"params": state.params, "batch_stats": state.batch_stats}
 

@@ -233,7 +233,7 @@ class Trainer:
     size = self.config["train"]["batch_size"]
     for number, batch in enumerate(epochs.epoch(self.position.epochs_done)):
       count = len(batch["label"])
-      state, metrics = step(state, parallel.shard(parallel.pad(batch, size)), crops)
+      state, metrics = step(state, parallel.place(batch, size), crops)
       totals = metrics if totals is None else jax.tree.map(jnp.add, totals, metrics)
       bar.update(count * self._passes(phase))
       if number % 20 == 0:

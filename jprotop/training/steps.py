@@ -156,7 +156,7 @@ def make_train_step(
   *,
   copies: int = 0,
 ) -> Callable:
-  """`train_step` on all devices: (state, sharded batch, crops) -> (state, metrics).
+  """`train_step` on all devices: (state, placed batch, crops) -> (state, metrics).
 
   The state is donated. Where a batch has no images, `crops` (see `batches.images_of`), of which
   each has `copies` augmented ones, is what they are made of.
