@@ -1,12 +1,13 @@
 # make demo: from nothing to runs/demo/report.html.   make test: linter, formatter, all tests.
 # make test-torch: the tests that compare with PyTorch, which it installs.
+# make torture: a campaign of sabotage, which takes up to an hour: see docs/reliability.md.
 # make docs: the documentation as pages, in site/.
 # make wheel: dist/jprotop-*.whl.   make test-wheel: it works in an environment of its own.
 PYTHON ?= python3
 BIN := .venv/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: demo test test-torch wheel test-wheel docs clean
+.PHONY: demo test test-torch torture wheel test-wheel docs clean
 
 demo: .venv/.installed
 	$(BIN)/jprotop reproduce --config=demo --workdir=runs/demo
@@ -18,6 +19,9 @@ test: .venv/.installed-test
 
 test-torch: .venv/.installed-torch
 	$(BIN)/python -m pytest tests/with_torch
+
+torture: .venv/.installed-test
+	$(BIN)/python tests/torture
 
 # Files of an earlier build would get into the wheel.
 wheel: .venv/.installed

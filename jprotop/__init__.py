@@ -18,8 +18,8 @@ def load(workdir: str) -> tuple[Any, dict, dict]:
 
   Returns:
     The ProtoPNet module; its variables, a tree of arrays; and info: `config`, `class_names`,
-    `position`, `finished`, and `provenance` (None before the push): int arrays image [P], cell
-    [P, 2], box [P, 4] (y0, y1, x0, x1) and float sq_dist [P].
+    `position`, `finished`, and `provenance` (None before the push), whose fields are int arrays
+    image [P], cell [P, 2], box [P, 4] (y0, y1, x0, x1) and float sq_dist [P].
 
   Raises:
     InputError: no run, no checkpoint yet, or one that does not fit the run's config.

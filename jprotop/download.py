@@ -3,22 +3,22 @@
 import contextlib
 import dataclasses
 import errno
-import fcntl
+import functools
 import hashlib
 import http.client
-import itertools
+import io
 import logging
 import os
 import pathlib
 import time
 import urllib.request
-from collections.abc import Iterator
-from typing import BinaryIO
+from collections.abc import Generator
 from urllib.error import HTTPError, URLError
 
 from tqdm import tqdm
 
 from jprotop.errors import InputError
+from jprotop.files import one_at_a_time
 
 _log = logging.getLogger("jprotop")
 
@@ -41,10 +41,10 @@ class Hash:
   algorithm: str
   digits: str
 
-  def of(self, file: BinaryIO) -> str:
+  def of(self, file: io.BufferedIOBase) -> str:
     """The whole digest of an open file."""
     file.seek(0)
-    new = lambda: hashlib.new(self.algorithm, usedforsecurity=False)  # noqa: E731
+    new = functools.partial(hashlib.new, self.algorithm, usedforsecurity=False)
     return hashlib.file_digest(file, new).hexdigest()
 
   def fits(self, path: pathlib.Path) -> bool:
@@ -80,7 +80,7 @@ def fetch(url: str, target: pathlib.Path, *, check: Hash, remedy: str) -> pathli
     if check.fits(target):
       return target
     target.parent.mkdir(parents=True, exist_ok=True)
-    with _claimed(target.with_name(f".{target.name}.partial")) as partial:
+    with one_at_a_time(target), _partial(target) as partial:
       if check.fits(target):  # Another program was faster.
         partial.truncate(0)
         return target
@@ -95,33 +95,18 @@ def fetch(url: str, target: pathlib.Path, *, check: Hash, remedy: str) -> pathli
 
 
 @contextlib.contextmanager
-def _claimed(path: pathlib.Path) -> Iterator[BinaryIO]:
-  """The partial file, for this program alone, open for appending; removed if it stays empty."""
-  while True:
-    with open(path, "a+b") as file:
-      try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-      except BlockingIOError:
-        _log.info("waiting for another program that is downloading to %s", path.parent)
-        fcntl.flock(file, fcntl.LOCK_EX)
-      if not _is_at(file, path):  # The other one finished: this is its file, renamed or removed.
-        continue
-      try:
-        yield file
-      finally:
-        if not os.fstat(file.fileno()).st_size:
-          path.unlink(missing_ok=True)
-      return
+def _partial(target: pathlib.Path) -> Generator[io.BufferedRandom]:
+  """The file of what has come so far, open for appending; removed if it stays empty."""
+  path = target.with_name(f".{target.name}.partial")
+  with open(path, "a+b") as file:
+    try:
+      yield file
+    finally:
+      if not os.fstat(file.fileno()).st_size:
+        path.unlink(missing_ok=True)
 
 
-def _is_at(file: BinaryIO, path: pathlib.Path) -> bool:
-  try:
-    return os.path.samestat(os.fstat(file.fileno()), path.stat())
-  except FileNotFoundError:
-    return False
-
-
-def _complete(url: str, partial: BinaryIO, name: str, check: Hash, remedy: str) -> None:
+def _complete(url: str, partial: io.BufferedRandom, name: str, check: Hash, remedy: str) -> None:
   """Downloads what the partial file lacks; its hash is right at the end."""
   resumed = _receive_all(url, partial, name, remedy)
   found = check.of(partial)
@@ -139,9 +124,10 @@ def _complete(url: str, partial: BinaryIO, name: str, check: Hash, remedy: str) 
     )
 
 
-def _receive_all(url: str, partial: BinaryIO, name: str, remedy: str) -> bool:
+def _receive_all(url: str, partial: io.BufferedRandom, name: str, remedy: str) -> bool:
   """Connects again where a connection breaks; whether the last one went on from earlier bytes."""
-  for attempt in itertools.count():
+  attempt = 0
+  while True:
     try:
       return _receive(url, partial, name)
     except _NetworkError as holder:
@@ -153,9 +139,10 @@ def _receive_all(url: str, partial: BinaryIO, name: str, remedy: str) -> bool:
         raise InputError(f"cannot download {url}: {reason}; {kept}{remedy}") from error
       _log.warning("downloading %s: %s; trying again in %d s", name, reason, PAUSES[attempt])
       time.sleep(PAUSES[attempt])
+      attempt += 1
 
 
-def _receive(url: str, partial: BinaryIO, name: str) -> bool:
+def _receive(url: str, partial: io.BufferedRandom, name: str) -> bool:
   """Appends what the file lacks, over one connection; whether bytes from before were kept."""
   kept = partial.seek(0, os.SEEK_END)
   response = _open(url, kept)

@@ -10,10 +10,10 @@ import pathlib
 import shutil
 import time
 import uuid
-from collections.abc import Iterator
-from typing import Any, TextIO
+from collections.abc import Generator
+from typing import IO, Any
 
-from jprotop.errors import InputError
+from jprotop.errors import InputError, excerpt
 
 _log = logging.getLogger("jprotop")
 
@@ -45,8 +45,32 @@ def check_writable(folder: pathlib.Path) -> None:
   raise InputError(f"cannot write into {folder}: {there} {why}; choose another place")
 
 
+def user_path(text: str | os.PathLike) -> pathlib.Path:
+  """A path as a user writes it, ~ for a home.
+
+  Raises:
+    InputError: ~NAME of nobody, or what can be no path.
+  """
+  try:
+    path = pathlib.Path(text).expanduser()
+  except RuntimeError as error:
+    raise InputError(f"{excerpt(str(text))!r} is no path: {error}; write it out") from error
+  if "\0" in str(path) or any(len(os.fsencode(part)) > 255 for part in path.parts):
+    raise InputError(
+      f"{excerpt(str(text))!r} is no path: a name has at most 255 letters, and no zero byte"
+    )
+  return path
+
+
+def check_regular(path: pathlib.Path) -> None:
+  """InputError unless a path is a file: to read a pipe or a device may never end."""
+  if not path.is_file():
+    why = "is a folder, a pipe or a device" if path.exists() else "does not exist"
+    raise InputError(f"{path} {why}; give a file")
+
+
 @contextlib.contextmanager
-def atomic_path(path: str | os.PathLike) -> Iterator[pathlib.Path]:
+def atomic_path(path: str | os.PathLike) -> Generator[pathlib.Path]:
   """A temporary path beside `path`, renamed onto it if the block ends well, else removed.
 
   The block makes a file or a folder there.
@@ -72,45 +96,105 @@ def atomic_path(path: str | os.PathLike) -> Iterator[pathlib.Path]:
 
 
 def remove_orphans(path: str | os.PathLike, *, seconds: float = 3600) -> None:
-  """Removes temporary files for `path` unchanged for so long: a killed program left them there."""
+  """Removes temporary files and folders for `path` unchanged for so long, which a killed program
+  left there."""
   path = pathlib.Path(path)
   for orphan in path.parent.glob(f".{path.stem}-????????{path.suffix}"):
     with contextlib.suppress(OSError):  # Another program may be faster.
       if orphan.stat().st_mtime < time.time() - seconds:
-        orphan.unlink()
+        shutil.rmtree(orphan) if orphan.is_dir() else orphan.unlink()
 
 
 @contextlib.contextmanager
-def one_at_a_time(folder: pathlib.Path) -> Iterator[None]:
-  """Programs enter the block one after another, on all machines that share the folder's disk.
+def one_at_a_time(path: str | os.PathLike) -> Generator[None]:
+  """Programs enter the block for `path`, a file or a folder to be, one after another.
 
-  So what several of them need there is made by the first, and found by the others. They do not wait
-  where the disk cannot lock files, or is there only to be read.
+  So what several of them need is made by the first, and found by the others, who look for it again
+  inside; and who reads a file to write it anew loses nothing that another wrote meanwhile. Who
+  waits says so. The system lets go of a killed program's lock, also on another machine that shares
+  the disk (flock, which NFS and Lustre pass on). They do not wait where the disk cannot lock files,
+  or is there only to be read.
   """
-  path = folder / ".lock"
+  path = pathlib.Path(path)
+  place = path.with_name(f".{path.name}.lock")
   with contextlib.ExitStack() as stack:
     with contextlib.suppress(OSError):
-      folder.mkdir(parents=True, exist_ok=True)
-      while not _holds(stack.enter_context(open(path, "a")), path):
+      path.parent.mkdir(parents=True, exist_ok=True)
+      while not _holds(stack.enter_context(_open_lock(place)), place, path):
         pass  # Whoever had it has removed it.
-      stack.callback(path.unlink, missing_ok=True)
+      stack.callback(_remove, place)
     yield
 
 
-def _holds(lock: TextIO, path: pathlib.Path) -> bool:
-  """Waits for the lock; whether its file is still the one at `path`."""
+def _open_lock(place: pathlib.Path) -> IO:
+  try:
+    return open(place, "a")
+  except PermissionError:  # Another user's, in a cache that several share.
+    return open(place)
+
+
+def _remove(place: pathlib.Path) -> None:
+  with contextlib.suppress(OSError):
+    place.unlink()
+
+
+@contextlib.contextmanager
+def held(folder: pathlib.Path, *, wait: bool = False) -> Generator[None]:
+  """Holds a folder for what one command writes there; one that it made and leaves empty goes away.
+
+  Where the disk cannot lock files, nobody is told.
+
+  Args:
+    wait: whether to wait for another program that holds the folder.
+
+  Raises:
+    InputError: another program holds it.
+  """
+  path, is_new = folder / ".writing", not folder.exists()
+  ensure_folder(folder)
+  with contextlib.ExitStack() as stack:
+    if is_new:
+      stack.callback(remove_if_empty, folder)
+    try:
+      while not _holds(stack.enter_context(open(path, "a")), path, folder, wait=wait):
+        pass
+      stack.callback(path.unlink, missing_ok=True)
+    except BlockingIOError as error:
+      raise InputError(
+        f"another command is writing into {folder}; wait until it has ended, or choose another "
+        "folder"
+      ) from error
+    except OSError:
+      pass
+    yield
+
+
+def remove_if_empty(folder: pathlib.Path) -> None:
+  """Removes a folder in which nothing is."""
+  with contextlib.suppress(OSError):
+    folder.rmdir()
+
+
+def _holds(lock: IO, place: pathlib.Path, path: pathlib.Path, *, wait: bool = True) -> bool:
+  """Takes the lock for `path`; whether its file is still the one at its place.
+
+  Raises:
+    BlockingIOError: another program has it, and is not waited for.
+  """
   start, said = time.monotonic(), False
   while True:
     try:
       fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
       break
     except BlockingIOError:
+      if not wait:
+        raise
       if not said and time.monotonic() > start + _PATIENCE:
-        _log.info("waiting for another program that prepares what is needed in %s", path.parent)
+        _log.info("waiting for another program that is at work on %s", path)
         said = True
       time.sleep(0.05)
   try:
-    return os.path.samestat(os.fstat(lock.fileno()), path.stat())
+    return os.path.samestat(os.fstat(lock.fileno()), place.stat())
   except FileNotFoundError:
     return False
 
@@ -122,6 +206,26 @@ def write_json(path: str | os.PathLike, value: Any) -> None:
   except ValueError as error:
     raise InputError(f"{path} would hold a number that is not finite; give finite ones") from error
   write_text(path, text + "\n")
+
+
+def read_json(path: str | os.PathLike, *, remedy: str) -> dict:
+  """The object in a JSON file.
+
+  Args:
+    remedy: what to do where it cannot be had; it ends the message.
+
+  Raises:
+    InputError: the file cannot be read, is not JSON, or holds no object.
+  """
+  try:
+    value = json.loads(pathlib.Path(path).read_text("utf-8"))
+  except OSError as error:
+    raise InputError(f"{path} cannot be read ({error.strerror or error}); {remedy}") from error
+  except (ValueError, RecursionError) as error:
+    raise InputError(f"{path} is not JSON ({error}); {remedy}") from error
+  if not isinstance(value, dict):
+    raise InputError(f"{path} does not hold what jprotop writes there; {remedy}")
+  return value
 
 
 def write_text(path: str | os.PathLike, text: str) -> None:

@@ -12,13 +12,14 @@ import contextlib
 import ctypes
 import functools
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.experimental import multihost_utils
+from jaxtyping import Array, Integer, Shaped, UInt32
 from tqdm import tqdm
 
 from jprotop.errors import InputError
@@ -35,7 +36,7 @@ def num_devices() -> int:
 
 
 def _cores() -> int:
-  return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+  return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def use_cpu_cores(batch_size: int) -> None:
@@ -101,14 +102,17 @@ def map_devices(
       split must be equal on all devices.
     donate: arguments whose memory the outputs may take over.
   """
-  axis_of = lambda is_split: 0 if is_split else None  # noqa: E731
   return jax.pmap(
     function,
     axis_name=AXIS,
-    in_axes=tuple(axis_of(s) for s in split),
-    out_axes=jax.tree.map(axis_of, split_outputs),
+    in_axes=tuple(_axis_of(s) for s in split),
+    out_axes=jax.tree.map(_axis_of, split_outputs),
     donate_argnums=donate,
   )
+
+
+def _axis_of(is_split: bool) -> int | None:
+  return 0 if is_split else None
 
 
 def replicate(tree: Any) -> Any:
@@ -121,7 +125,9 @@ def _put(tree: Any, spec: jax.sharding.PartitionSpec) -> Any:
   return jax.device_put(tree, jax.sharding.NamedSharding(mesh, spec))
 
 
-def pad(batch: dict[str, np.ndarray], size: int) -> dict[str, np.ndarray]:
+def pad(
+  batch: dict[str, Shaped[np.ndarray, "n ..."]], size: int
+) -> dict[str, Shaped[np.ndarray, "{size} ..."]]:
   """A batch filled up with zeros to `size` rows, its `mask` 0 there; `mask` is added if absent."""
   count = len(next(iter(batch.values())))
   batch = {"mask": np.ones(count, np.float32), **batch}
@@ -140,19 +146,21 @@ def shard(batch: Any) -> Any:
   return jax.tree.map(lambda x: x.reshape(*shape, *x.shape[1:])[jax.process_index()], batch)
 
 
-def place(batch: dict[str, np.ndarray], size: int) -> dict[str, jax.Array]:
+def place(
+  batch: dict[str, Shaped[np.ndarray, "n ..."]], size: int
+) -> dict[str, Shaped[Array, "devices share ..."]]:
   """A batch as mapped functions take it: padded to `size` rows, and split over the devices.
 
   What is uint8 are pixels: they travel as such, and are float32 in [0, 1] on the device, to the
   last digit what `data.batches.to_float` gives.
 
   Args:
-    batch: host arrays [n, ...] with n <= size.
+    batch: host arrays with n <= size.
     size: a multiple of the devices.
 
   Returns:
-    Arrays [devices, share, ...], `mask` among them, placed as a mapped function's outputs are, so
-    that both are the same to the next function.
+    Arrays, `mask` among them, placed as a mapped function's outputs are, so that both are the same
+    to the next function.
   """
   placed = _put(shard(pad(batch, size)), jax.sharding.PartitionSpec(AXIS))
   floats = _pixels_to_floats()
@@ -195,9 +203,9 @@ def per_example(function: Callable, *static: Any) -> Callable:
 def map_examples(
   function: Callable[[Any, dict], Any],
   shared: Any,
-  batches: Iterator[dict[str, np.ndarray]],
+  batches: Iterable[dict[str, np.ndarray]],
   size: int,
-) -> Iterator[dict[str, np.ndarray]]:
+) -> Iterator[Any]:
   """Runs a function over batches of examples, on all devices.
 
   Args:
@@ -207,7 +215,7 @@ def map_examples(
     size: rows that every batch is padded to: a multiple of the devices.
 
   Yields:
-    The function's outputs for each batch, as host arrays [n, ...] without the padding.
+    The function's outputs for each batch, a tree of host arrays [n, ...] without the padding.
   """
   shared = replicate(shared)
   for batch in batches:
@@ -219,7 +227,7 @@ def map_examples(
 def gather_examples(
   function: Callable[[Any, dict], Any],
   shared: Any,
-  batches: Iterator[dict[str, np.ndarray]],
+  batches: Iterable[dict[str, np.ndarray]],
   size: int,
   *,
   total: int = 0,
@@ -240,8 +248,10 @@ def gather_examples(
   return jax.tree.map(lambda *arrays: np.concatenate(arrays), *parts)
 
 
-def chunks(examples: dict[str, np.ndarray], size: int) -> Iterator[dict[str, np.ndarray]]:
-  """Arrays [N, ...] as batches of `size` rows, in order; the last one may be shorter."""
+def chunks(
+  examples: dict[str, Shaped[np.ndarray, "N ..."]], size: int
+) -> Iterator[dict[str, np.ndarray]]:
+  """Arrays as batches of `size` rows, in order; the last one may be shorter."""
   for start in range(0, len(next(iter(examples.values()))), size):
     yield {key: value[start : start + size] for key, value in examples.items()}
 
@@ -261,8 +271,8 @@ def psum(tree: Any) -> Any:
   return jax.lax.psum(tree, AXIS)
 
 
-def key_array(seed: int, indices: np.ndarray) -> np.ndarray:
-  """One raw random key [2] for each index, uint32 [N, 2]: batches and devices do not matter."""
+def key_array(seed: int, indices: Integer[np.ndarray, " N"]) -> UInt32[np.ndarray, "N 2"]:
+  """One raw random key for each index: batches and devices do not matter."""
   base = jax.random.key(seed)
   keys = jax.vmap(lambda i: jax.random.fold_in(base, i))(jnp.asarray(indices, jnp.uint32))
   return np.asarray(jax.random.key_data(keys))

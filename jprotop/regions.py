@@ -6,9 +6,11 @@ Pixel y belongs to the cell row y * h // H, so the cells partition the picture f
 
 import functools
 import math
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
+from jaxtyping import Bool, Float, Float32, Real
 
 from jprotop.errors import InputError
 
@@ -22,7 +24,7 @@ class Box(NamedTuple):
   x1: int
 
 
-def _cubic(t: np.ndarray, a: float = -0.75) -> np.ndarray:
+def _cubic(t: Float[np.ndarray, " n"], a: float = -0.75) -> Float[np.ndarray, " n"]:
   """Keys' cubic kernel with OpenCV's a = -0.75 (Pillow and jax.image.resize use -0.5)."""
   t = np.abs(t)
   near = ((a + 2) * t - (a + 3)) * t * t + 1
@@ -31,39 +33,73 @@ def _cubic(t: np.ndarray, a: float = -0.75) -> np.ndarray:
 
 
 @functools.lru_cache(maxsize=64)
-def _cubic_matrix(size: int, cells: int) -> np.ndarray:
-  """[size, cells] weights of OpenCV's INTER_CUBIC, pixel centres aligned, edge replicated."""
+def _cubic_matrix(size: int, cells: int) -> Float32[np.ndarray, "{size} {cells}"]:
+  """Weights of OpenCV's INTER_CUBIC, pixel centres aligned, edge replicated."""
   source = (np.arange(size, dtype=np.float64) + 0.5) * cells / size - 0.5
+  return _weights(source, (-1, 0, 1, 2), _cubic, cells)
+
+
+@functools.lru_cache(maxsize=64)
+def _bilinear_matrix(size: int, cells: int) -> np.ndarray:
+  """[size, cells] weights of linear interpolation, pixel centres aligned, edge replicated.
+
+  Exactly 1 outside the outermost centres, so that a border cell gives equal pixels there.
+  """
+  source = (np.arange(size, dtype=np.float64) + 0.5) * cells / size - 0.5
+  return _weights(np.clip(source, 0, cells - 1), (0, 1), lambda t: 1 - np.abs(t), cells)
+
+
+def _weights(source: np.ndarray, offsets: tuple, kernel: Callable, cells: int) -> np.ndarray:
   start = np.floor(source).astype(int)
-  matrix = np.zeros((size, cells))
-  for offset in (-1, 0, 1, 2):
+  matrix = np.zeros((len(source), cells))
+  for offset in offsets:
     column = np.clip(start + offset, 0, cells - 1)
-    np.add.at(matrix, (np.arange(size), column), _cubic(source - (start + offset)))
+    np.add.at(matrix, (np.arange(len(source)), column), kernel(source - (start + offset)))
   matrix = matrix.astype(np.float32)
   matrix.flags.writeable = False
   return matrix
 
 
-def upsample(maps: np.ndarray, height: int, width: int) -> np.ndarray:
-  """Maps [..., h, w] to float32 [..., height, width], as cv2.resize(..., INTER_CUBIC) does."""
+KERNELS = {"cubic": _cubic_matrix, "bilinear": _bilinear_matrix}
+
+
+def upsample(
+  maps: Real[np.ndarray, "*maps h w"], height: int, width: int, kernel: str = "cubic"
+) -> Float32[np.ndarray, "*maps {height} {width}"]:
+  """Maps at the size of their pictures.
+
+  Args:
+    kernel: "cubic", as cv2.resize(..., INTER_CUBIC) does; or "bilinear", as PyTorch's interpolate
+      does with align_corners=False.
+  """
   maps = np.asarray(maps, np.float32)
-  rows = _cubic_matrix(height, maps.shape[-2])
-  columns = _cubic_matrix(width, maps.shape[-1])
+  rows = KERNELS[kernel](height, maps.shape[-2])
+  columns = KERNELS[kernel](width, maps.shape[-1])
   return rows @ maps @ columns.T
 
 
-def tight_box(mask: np.ndarray) -> Box:
-  """Smallest box around the True pixels of a mask [H, W]; ValueError if there are none."""
+def tight_box(mask: Bool[np.ndarray, "H W"]) -> Box:
+  """Smallest box around the True pixels of a mask; ValueError if there are none."""
   rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
   if not rows.size:
     raise ValueError("the mask is empty, so no box surrounds it; it must have a True entry")
   return Box(int(rows[0]), int(rows[-1]) + 1, int(columns[0]), int(columns[-1]) + 1)
 
 
+def tight_boxes(masks: np.ndarray) -> np.ndarray:
+  """The same of many masks [..., H, W], int [..., 4] (y0, y1, x0, x1); zeros of an empty one."""
+  ends = []
+  for axis in (-1, -2):
+    line = masks.any(axis=axis)
+    some, size = line.any(axis=-1), line.shape[-1]
+    ends += [line.argmax(axis=-1), np.where(some, size - line[..., ::-1].argmax(axis=-1), 0)]
+  return np.stack(ends, axis=-1)
+
+
 def high_activation_box(
-  similarity_map: np.ndarray, height: int, width: int, percentile: float = 95
+  similarity_map: Real[np.ndarray, "h w"], height: int, width: int, percentile: float = 95
 ) -> Box:
-  """ProtoPNet's box of high activation of one map [h, w], in pixels of a height x width image.
+  """ProtoPNet's box of high activation of one map, in pixels of a height x width image.
 
   The map is upsampled with OpenCV's cubic kernel; the box is tight around the values at or above
   their 95th percentile (linear interpolation).
@@ -74,11 +110,10 @@ def high_activation_box(
 
 def box_cells(
   box: Box, grid: tuple[int, int], image_size: tuple[int, int], *, inclusive: bool = False
-) -> np.ndarray:
-  """Boolean [h, w] of the cells that a pixel box overlaps: the paper's S from the box.
+) -> Bool[np.ndarray, "h w"]:
+  """The cells that a pixel box overlaps: the paper's S from the box.
 
   Args:
-    box: half-open pixel box.
     grid: (h, w) of the latent map.
     image_size: (H, W) in pixels.
     inclusive: also take the cell of the pixel just below and right of the box, as the
@@ -93,8 +128,10 @@ def box_cells(
   return cells
 
 
-def cell_rectangle(first: tuple[int, int], last: tuple[int, int], grid: tuple[int, int]):
-  """Boolean [h, w] of the cells first..last, both inclusive, each (row, column).
+def cell_rectangle(
+  first: tuple[int, int], last: tuple[int, int], grid: tuple[int, int]
+) -> Bool[np.ndarray, "h w"]:
+  """The cells first..last, both inclusive, each (row, column).
 
   Raises:
     InputError: a cell is outside the grid, or `last` lies before `first`.
@@ -112,16 +149,18 @@ def cell_rectangle(first: tuple[int, int], last: tuple[int, int], grid: tuple[in
   return cells
 
 
-def cells_bounding_box(cells: np.ndarray) -> np.ndarray:
-  """The smallest full rectangle of cells around the given ones, boolean [h, w]."""
+def cells_bounding_box(cells: Bool[np.ndarray, "h w"]) -> Bool[np.ndarray, "h w"]:
+  """The smallest full rectangle of cells around the given ones."""
   box = tight_box(cells)
   filled = np.zeros_like(cells)
   filled[box.y0 : box.y1, box.x0 : box.x1] = True
   return filled
 
 
-def cells_to_pixels(cells: np.ndarray, height: int, width: int) -> np.ndarray:
-  """Boolean pixel masks [..., height, width] of the area of boolean cells [..., h, w]."""
+def cells_to_pixels(
+  cells: Bool[np.ndarray, "*masks h w"], height: int, width: int
+) -> Bool[np.ndarray, "*masks {height} {width}"]:
+  """Pixel masks of the area of cells."""
   h, w = cells.shape[-2:]
   rows = np.arange(height) * h // height
   columns = np.arange(width) * w // width
@@ -135,9 +174,9 @@ def cell_box(cell: tuple[int, int], grid: tuple[int, int], image_size: tuple[int
 
 
 def points_to_cells(
-  points: np.ndarray, grid: tuple[int, int], image_size: tuple[int, int]
-) -> np.ndarray:
-  """Boolean [h, w] of the cells around the visible points of [K, 3] (x, y, visible) in pixels.
+  points: Real[np.ndarray, "K 3"], grid: tuple[int, int], image_size: tuple[int, int]
+) -> Bool[np.ndarray, "h w"]:
+  """The cells around the visible ones of points (x, y, visible) in pixels.
 
   An annotated part is a point, but has an extent: its cells are those that a square of one cell's
   size, centred on the point, overlaps; 2 x 2 of them, unless the point sits at the border.
@@ -152,18 +191,19 @@ def points_to_cells(
   return cells
 
 
-def least_active_rectangle(similarity_map: np.ndarray, source: np.ndarray) -> np.ndarray | None:
-  """The rectangle of cells, of the shape of S and off S, where a map [h, w] is lowest on average.
+def least_active_rectangle(
+  similarity_map: Real[np.ndarray, "h w"], source: Bool[np.ndarray, "h w"]
+) -> Bool[np.ndarray, "h w"] | None:
+  """The rectangle of cells, of the shape of S and off S, where a map is lowest on average.
 
   Where S is so large that its shape does not fit beside it, the largest smaller rectangle that
   does is taken.
 
   Args:
-    similarity_map: [h, w].
-    source: boolean [h, w], the cells S.
+    source: the cells S.
 
   Returns:
-    Boolean [h, w]; None if S covers the whole grid.
+    The rectangle; None if S covers the whole grid.
   """
   grid = similarity_map.shape
   box = tight_box(source)
@@ -185,12 +225,27 @@ def least_active_rectangle(similarity_map: np.ndarray, source: np.ndarray) -> np
   return cell_rectangle((y, x), (y + height - 1, x + width - 1), grid)
 
 
-def max_over_cells(maps: np.ndarray, cells: np.ndarray) -> np.ndarray:
-  """Maximum of maps [N, h, w] over boolean cells [N, h, w], [N]."""
+def peak_cell(similarity_map: Real[np.ndarray, "h w"]) -> tuple[int, int]:
+  """(row, column) of a map's first maximum: where its prototype is found."""
+  row, column = np.unravel_index(np.argmax(similarity_map), np.shape(similarity_map))
+  return int(row), int(column)
+
+
+def peak_box(similarity_map: Real[np.ndarray, "h w"], height: int, width: int) -> Box:
+  """The pixels of a map's strongest cell in a height x width image."""
+  return cell_box(peak_cell(similarity_map), np.shape(similarity_map), (height, width))
+
+
+def max_over_cells(
+  maps: Real[np.ndarray, "N h w"], cells: Bool[np.ndarray, "N h w"]
+) -> Float[np.ndarray, " N"]:
+  """Maximum of each map over its cells; minus infinity where it has none."""
   return np.where(cells, maps, -np.inf).max(axis=(1, 2))
 
 
-def peak_inside(maps: np.ndarray, cells: np.ndarray) -> np.ndarray:
-  """Whether the first maximum of each map [N, h, w] lies in its cells."""
+def peak_inside(
+  maps: Real[np.ndarray, "N h w"], cells: Bool[np.ndarray, "N h w"]
+) -> Bool[np.ndarray, " N"]:
+  """Whether the first maximum of each map lies in its cells."""
   flat = maps.reshape(len(maps), -1)
   return cells.reshape(len(maps), -1)[np.arange(len(maps)), flat.argmax(axis=1)]

@@ -5,6 +5,8 @@ from typing import Literal
 
 import numpy as np
 import scipy  # Not scipy.stats, which takes a second to load: its first use does that.
+from jaxtyping import Float, Int, Real
+from numpy.typing import ArrayLike
 
 Verdict = Literal[True, False, "undecided"]
 
@@ -23,47 +25,67 @@ def wilson_interval(count: int, total: int, confidence: float = 0.95) -> tuple[f
 
 
 def bootstrap_interval(
-  values: np.ndarray, confidence: float = 0.95, *, resamples: int = 2000, seed: int = 0
+  values: ArrayLike,
+  confidence: float = 0.95,
+  *,
+  resamples: int = 2000,
+  seed: int = 0,
+  weights: ArrayLike | None = None,
 ) -> tuple[float, float]:
-  """Percentile bootstrap interval of the mean of `values` [N] (Efron 1979).
+  """Percentile bootstrap interval of the mean of values (Efron 1979).
 
   NaN at both ends where there are no values, or one is not finite. Equal values, or a single one,
   have an interval of no width.
+
+  Args:
+    weights: positive [N], of a weighted mean; each goes with its value wherever it is drawn.
   """
   values = np.asarray(values, np.float64)
   if not values.size or not np.isfinite(values).all():
     return (float("nan"), float("nan"))
   if (values == values[0]).all():
-    return (float(values.mean()),) * 2
+    return (float(values.mean()), float(values.mean()))
   low, high = scipy.stats.bootstrap(
-    (values,),
-    np.mean,
+    (values,) if weights is None else (values, np.asarray(weights, np.float64)),
+    np.mean if weights is None else _weighted_mean,
     method="percentile",
     confidence_level=confidence,
     n_resamples=resamples,
     batch=max(1, _DRAWN_AT_ONCE // values.size),
     vectorized=True,
+    paired=weights is not None,
     rng=np.random.default_rng(seed),
   ).confidence_interval
   return (float(low), float(high))
 
 
-def share(successes) -> dict:
+def _weighted_mean(
+  values: np.ndarray, weights: np.ndarray, axis: int = -1
+) -> np.ndarray | np.floating:
+  return (values * weights).sum(axis=axis) / weights.sum(axis=axis)
+
+
+def share(successes: ArrayLike) -> dict:
   """{value, count, total, interval} of a sequence of booleans, with its Wilson interval."""
   successes = np.asarray(successes, bool)
-  count, total = int(successes.sum()), int(successes.size)
+  count, total = int(successes.sum()), successes.size
   value = count / total if total else None
   interval = list(wilson_interval(count, total)) if total else None
   return {"value": value, "count": count, "total": total, "interval": interval}
 
 
-def mean(values) -> dict:
-  """{value, total, interval} of a sequence of numbers, with its bootstrap interval."""
+def mean(values: ArrayLike, weights: ArrayLike | None = None) -> dict:
+  """{value, total, interval} of a sequence of numbers, with its bootstrap interval.
+
+  Args:
+    weights: positive, one a number; None: all are equal.
+  """
   values = np.asarray(values, np.float64)
   if not values.size:
     return {"value": None, "total": 0, "interval": None}
-  interval = list(bootstrap_interval(values))
-  return {"value": float(values.mean()), "total": int(values.size), "interval": interval}
+  interval = list(bootstrap_interval(values, weights=weights))
+  value = values.mean() if weights is None else _weighted_mean(values, np.asarray(weights))
+  return {"value": float(value), "total": values.size, "interval": interval}
 
 
 def difference_interval(a: dict, b: dict, *, factor: float = 1.0) -> tuple[float, float] | None:
@@ -101,31 +123,31 @@ def decide(interval: Sequence[float] | None, threshold: float, direction: str) -
   return False if high <= threshold else "undecided"
 
 
-def top_columns(values: np.ndarray, k: int) -> np.ndarray:
-  """Columns of the k highest values of each row of [N, P], highest first, int [N, min(k, P)].
-
-  Of equal values the first column comes first.
-  """
-  return np.argsort(-np.asarray(values), axis=1, kind="stable")[:, :k]
+def top_columns(values: Real[np.ndarray, "N P"], k: int) -> Int[np.ndarray, "N min({k},P)"]:
+  """Columns of the k highest values of each row, highest first; of equals the first column."""
+  return np.argsort(-values, axis=1, kind="stable")[:, :k]
 
 
-def top_k_overlap(a: np.ndarray, b: np.ndarray, *, k: int) -> np.ndarray:
-  """Share of the k highest columns of `a` [N, P] that are among those of `b` [N, P], float [N]."""
+def top_k_overlap(
+  a: Real[np.ndarray, "N P"], b: Real[np.ndarray, "N P"], *, k: int
+) -> Float[np.ndarray, " N"]:
+  """Share of the k highest columns of each row of `a` that are among those of `b`."""
   ours, theirs = top_columns(a, k), top_columns(b, k)
   return (ours[:, :, None] == theirs[:, None, :]).any(axis=2).mean(axis=1)
 
 
-def ranks(values: np.ndarray) -> np.ndarray:
-  """Rank of each value within its row of [N, P], from 1 up; equal values share their mean rank."""
+def ranks(values: Real[np.ndarray, "N P"]) -> Float[np.ndarray, "N P"]:
+  """Rank of each value within its row, from 1 up; equal values share their mean rank."""
   return scipy.stats.rankdata(values, axis=1)
 
 
-def rank_correlation(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-  """Spearman's rank correlation of each row of `a` [N, P] with that of `b` [N, P], float [N].
+def rank_correlation(
+  a: Real[np.ndarray, "N P"], b: Real[np.ndarray, "N P"]
+) -> Float[np.ndarray, " N"]:
+  """Spearman's rank correlation of each row of `a` with that of `b`.
 
   Equal values get their mean rank. NaN where a row holds nothing but equal values, or a NaN.
   """
-  a, b = np.asarray(a), np.asarray(b)
   varies = (a.max(axis=1) > a.min(axis=1)) & (b.max(axis=1) > b.min(axis=1))
   found = np.full(len(a), np.nan)
   if varies.any():

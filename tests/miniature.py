@@ -6,6 +6,8 @@ import pathlib
 import numpy as np
 from PIL import Image
 
+from jprotop.data.dataset import Split
+
 CLASSES = ("001.Auk", "002.Bittern", "003.Crane")
 # (class id, file name, is_train, box). Ids follow the line number. Neither classes nor names are
 # sorted: upper case sorts before lower case, and Auk_10 before Auk_2.
@@ -100,6 +102,32 @@ def make_folder(root: pathlib.Path, train=(4, 4), test=(2, 1)) -> pathlib.Path:
         seed = 1000 * (split == "test") + 100 * label + number
         write(root / split / name / f"{name}_{number}.jpg", encode(picture(seed)))
   return root
+
+
+def split_of(pixels: np.ndarray, label: np.ndarray, name: str = "train") -> Split:
+  """A split of pictures that no data set holds."""
+  count = len(pixels)
+  split = Split(
+    name=name,
+    source=[],
+    rows=np.arange(count),
+    label=label,
+    image_id=[str(i) for i in range(count)],
+    box=np.zeros((count, 4), np.float32),
+    parts=np.zeros((count, 15, 3), np.float32),
+    image_size=pixels.shape[1],
+    cache=pathlib.Path(),
+    key="",
+  )
+  split.__dict__["pixels"] = pixels  # Where its cached property keeps them.
+  return split
+
+
+def drawn_split(count: int, size: int = 64) -> Split:
+  """A split of pictures of noise, of three classes."""
+  rng = np.random.default_rng(0)
+  pixels = rng.integers(0, 256, (count, size, size, 3), np.uint8)
+  return split_of(pixels, rng.integers(0, 3, count))
 
 
 def tree(root: pathlib.Path) -> dict[str, int]:

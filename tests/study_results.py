@@ -42,6 +42,7 @@ def rates(successes, control=2):
     "num_images": 200,
     "num_not_attackable": 0,
     "num_fewer_than_asked": 0,
+    "sample": sample(200),
     "top_k": 5,
     "seed": 0,
     "budget": budget(),
@@ -54,6 +55,13 @@ def rates(successes, control=2):
     },
     "parts": None,
   }
+
+
+def sample(taken, asked=None):
+  """Where drawn images come from: 1000 test images, 900 of them classified correctly."""
+  return {
+    "asked": asked or taken, "available": 1000, "correct": 900, "networks": 1, "taken": taken,
+  }  # fmt: skip
 
 
 def budget():
@@ -89,6 +97,7 @@ def head_on_stomach(**metrics):
   return {
     "request": {"images": None, "prototype": None, "cells": None, "part": None},
     "num_images": 20,
+    "sample": sample(20),
     "not_attacked": [],
     "num_overlapping": 0,
     "unreadable": [],
@@ -97,6 +106,15 @@ def head_on_stomach(**metrics):
     **budget(),
     "metrics": {**found, **metrics},
     "by_target": {"stomach": {"moved_to_target": share(18, 20)}},
+    "movements": [
+      {
+        "sat_on": sat_on,
+        "target": "stomach",
+        "moved_to_target": moved,
+        "control_moved": share(0, moved["total"]),
+      }
+      for sat_on, moved in (("head", share(11, 12)), ("back", share(7, 8)))
+    ],
     "images": [],
   }
 
@@ -133,6 +151,7 @@ def alteration(drop, top_kept=30):
     "top_k": 5,
     "num_prototypes": 2000,
     "shown": [3, 17],
+    "num_figures_asked": 2,
     "selections": {name: drift(drop, top_kept=top_kept) for name in names},
   }
 

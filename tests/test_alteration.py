@@ -4,10 +4,12 @@ import json
 
 import numpy as np
 import pytest
+from miniature import drawn_split
 
+from jprotop.cli.measuring import measure_into
 from jprotop.data import batches
 from jprotop.errors import InputError
-from jprotop.experiments import alteration
+from jprotop.experiments import EXPERIMENTS, alteration
 from jprotop.experiments import alteration_numbers as numbers_of
 from jprotop.experiments.alteration_numbers import Alteration, Sightings
 from jprotop.experiments.experiment import Beside
@@ -15,18 +17,6 @@ from jprotop.prototypes import selectors
 from jprotop.prototypes.see import Network, see
 from jprotop.runs import run as runs
 from jprotop.runs.records import check_record
-
-
-class _Split:
-  """As much of a Split as batches need."""
-
-  def __init__(self, count):
-    rng = np.random.default_rng(0)
-    self.pixels = rng.integers(0, 256, (count, 64, 64, 3), np.uint8)
-    self.label = rng.integers(0, 3, count)
-
-  def __len__(self):
-    return len(self.pixels)
 
 
 def _seen(seed, *, levels=5):
@@ -63,7 +53,7 @@ def _slow_row(altered, clean, i, k):
 
 def test_one_pass_sees_what_the_network_says(tiny):
   model, variables = tiny
-  split = _Split(5)
+  split = drawn_split(5)
   seen = Sightings(**see(Network(*tiny), split, selectors.cells, batch_size=4))
   out = model.apply(variables, batches.to_float(split.pixels))
   np.testing.assert_allclose(seen.logits, out.logits, atol=1e-4)
@@ -195,9 +185,10 @@ def test_the_command_writes_numbers_arrays_and_pictures(opened, tmp_path):
 def test_images_parameter_and_classes_as_told_and_no_picture_of_an_earlier_run(
   open_with, opened, tmp_path
 ):
-  alteration.measure(opened, tmp_path, images=["4", "0"])
+  experiment = EXPERIMENTS["alteration"]
+  measure_into(experiment, opened, tmp_path, images=["4", "0"])
   other = open_with(measure__alteration__parameter=5, measure__alteration__classes="2")
-  record = alteration.measure(other, tmp_path, images=["7"])
+  record = measure_into(experiment, other, tmp_path, images=["7"]).record
   assert (record["shown"], record["parameter"]) == ([7], 5)
   assert record["classes"] == [opened.class_names[2]]
   examples = sorted(path.name for path in (tmp_path / "figures").glob("alteration_example_*"))
@@ -237,7 +228,7 @@ def test_a_network_whose_prototypes_come_from_nowhere_is_measured_all_the_same(o
     ({"measure__alteration__classes": "0,1,2"}, {}, "at least one and not all"),
     ({"measure__alteration__classes": "9"}, {}, "label 9 does not exist"),
     ({}, {"images": ["99"]}, "index 99 is outside"),
-    ({}, {"images": ["3", "bird.jpg"]}, r"--images=3,bird\.jpg must be indices"),
+    ({}, {"images": ["3", "bird.jpg"]}, r"--images: 'bird\.jpg' is no number"),
   ],
 )
 def test_what_cannot_be_measured_is_said_before_anything_is_written(

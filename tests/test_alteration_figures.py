@@ -7,6 +7,7 @@ import pytest
 from matplotlib.colors import to_rgb
 
 from jprotop.errors import InputError
+from jprotop.prototypes.push import Source
 from jprotop.regions import Box
 from jprotop.report import alteration_charts, alteration_panels, canvas, drawing
 from jprotop.report.page import Prototype, View
@@ -17,18 +18,21 @@ def _example(**changes) -> alteration_panels.AlteredExample:
   image = rng.uniform(0.2, 0.8, (16, 16, 3)).astype(np.float32)
   altered = View(
     image=image, map_up=rng.uniform(1, 5, (16, 16)), box=Box(0, 5, 10, 16), similarity=4.587,
+    peak=Box(0, 4, 12, 16),
     predicted="025.Pelagic_Cormorant",
   )  # fmt: skip
   clean = View(
     image=image[::-1], map_up=rng.uniform(0, 2, (16, 16)), box=Box(7, 12, 4, 9), similarity=2.04,
+    peak=Box(8, 12, 4, 8),
     predicted="117.Clay_colored_Sparrow",
   )  # fmt: skip
   example = alteration_panels.AlteredExample(
     prototype=Prototype(
       prototype_id=7,
       prototype_class="025.Pelagic_Cormorant",
-      source_image=image[:, ::-1],
-      source_box=Box(2, 8, 3, 9),
+      source=Source(
+        image=image[:, ::-1], box=Box(2, 8, 3, 9), image_id="a.jpg", class_name="025.Cormorant"
+      ),
     ),
     altered=altered,
     clean=clean,
@@ -53,11 +57,14 @@ def _outlines(axes) -> list[tuple]:
 def test_figure_2_has_the_altered_image_above_the_original_each_with_its_own_box():
   example = _example()
   source, prototype, *rows, _ = alteration_panels.altered_image(example).axes
-  assert _outlines(source) == [example.prototype.source_box]
+  assert _outlines(source) == [example.prototype.source.box]
   assert prototype.images[0].get_array().shape == (6, 6, 3)
   for image, heat, view in zip(rows[0::2], rows[1::2], (example.altered, example.clean)):
     np.testing.assert_array_equal(image.images[0].get_array(), view.image)
     assert _outlines(image) == _outlines(heat) == [view.box]
+    middle = ((view.peak.x0 + view.peak.x1) / 2, (view.peak.y0 + view.peak.y1) / 2)
+    for axes in (image, heat):
+      assert [tuple(line.get_xydata()[0]) for line in axes.lines] == [middle]
 
 
 def test_figure_2_has_one_scale_for_both_maps():
@@ -82,7 +89,7 @@ def test_figure_2_says_similarities_predictions_and_the_true_class():
 
 
 def test_figure_2_without_a_source_leaves_its_place_empty():
-  unknown = dataclasses.replace(_example().prototype, source_image=None, source_box=None)
+  unknown = dataclasses.replace(_example().prototype, source=None)
   figure = alteration_panels.altered_image(_example(prototype=unknown))
   assert [len(axes.images) for axes in figure.axes[:2]] == [0, 0]
   assert len(figure.axes) == len(alteration_panels.altered_image(_example()).axes)
@@ -167,3 +174,10 @@ def test_the_drop_has_a_row_a_group_with_its_interval_and_none_where_nothing_was
   assert [text.get_text() for text in axes.texts] == ["1.50", "1.50"]
   with pytest.raises(InputError, match="paper"):
     alteration_charts.similarity_drop({})
+
+
+def test_the_drop_of_one_image_has_no_interval_and_says_so():
+  one = {"value": 1.5, "total": 1, "interval": [1.5, 1.5]}
+  group = {"num_images": 1, "similarity_drop": one, "similarity_drop_reverse": one}
+  (axes,) = alteration_charts.similarity_drop({"paper": group}).axes
+  assert [text.get_text() for text in axes.texts] == ["1.50 (n = 1, no interval)"] * 2

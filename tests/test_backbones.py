@@ -12,7 +12,7 @@ import pytest
 import jprotop
 from configs import base, cub_resnet18, cub_resnet34, cub_small, cub_vgg19, cub_vgg19_bn, demo
 from jprotop import download
-from jprotop.data.batches import AugmentedEpochs
+from jprotop.data.batches import Epochs
 from jprotop.errors import InputError
 from jprotop.networks import families
 from jprotop.runs import run as runs
@@ -227,7 +227,7 @@ def make_config(cache, **changes):
 def started(monkeypatch, cache, tmp_path):
   """The variables that a training starts from, by its config's changes; nothing is trained."""
   kept = []
-  monkeypatch.setattr(loop.Trainer, "run", lambda self: kept.append(self.variables))
+  monkeypatch.setattr(loop.Trainer, "run", lambda self: kept.append(self.state.variables))
 
   def start(**changes):
     loop.train(make_config(cache, **changes), tmp_path / "run")
@@ -254,7 +254,7 @@ def test_a_training_starts_from_the_file_and_goes_on_without_it(
     raise Killed
 
   config = make_config(cache, **{"train.init.backbone": str(weights)})
-  for place, name in ((AugmentedEpochs, "epoch"), (loop.Trainer, "_push")):
+  for place, name in ((Epochs, "epoch"), (loop.Trainer, "_push")):
     with monkeypatch.context() as patch:
       patch.setattr(place, name, die)
       with pytest.raises(Killed):

@@ -32,7 +32,7 @@ def joined(epoch):
 
 
 def epochs(split, **fields):
-  return batches.AugmentedEpochs(split, **{"copies": 4, "batch_size": 6, "seed": 0, **fields})
+  return batches.host_epochs(split, **{"copies": 4, "batch_size": 6, "seed": 0, **fields})
 
 
 def which(split, batch, copies, seed):
@@ -79,8 +79,8 @@ def test_an_epoch_holds_every_copy_of_every_image_once(split):
 def test_the_last_batch_is_kept(split):
   sizes = [len(batch["label"]) for batch in epochs(split).epoch(0)]
   assert sizes == [6, 6, 6, 6, 4]
-  assert epochs(split).num_batches == 5
-  assert epochs(split).num_examples == 28
+  assert epochs(split).plan.num_batches == 5
+  assert epochs(split).plan.num_examples == 28
 
 
 def test_the_order_is_a_function_of_seed_and_epoch(split):
@@ -108,7 +108,7 @@ def test_made_anew_or_kept_the_pictures_are_the_same(split, monkeypatch):
 def test_no_copies_means_each_image_as_it_is(split):
   plain = epochs(split, copies=0)
   whole = joined(plain.epoch(0))
-  assert plain.num_examples == 7
+  assert plain.plan.num_examples == 7
   assert sorted(whole["index"]) == list(range(7))
   np.testing.assert_array_equal(whole["image"], split.pixels[whole["index"]])
 
@@ -142,7 +142,7 @@ def test_prefetched_is_only_a_little_ahead_and_stops_with_its_consumer():
 def coins(split, number, probability):
   """Of every example of an epoch: what it shows, and whether it was compressed."""
   scheme = Scheme("jpeg", 20)
-  made = epochs(split, compression=scheme, probability=probability, copies=2)
+  made = epochs(split, alteration=scheme, probability=probability, copies=2)
   batch = joined(made.epoch(number))
   plain, squeezed = split, split.altered(scheme)
   known = {}
@@ -167,7 +167,7 @@ def test_the_coin_has_its_probability(split, probability):
 
 def test_the_coin_changes_neither_order_nor_keys(split):
   plain = joined(epochs(split).epoch(3))
-  tossed = joined(epochs(split, compression=Scheme("jpeg", 20), probability=0.5).epoch(3))
+  tossed = joined(epochs(split, alteration=Scheme("jpeg", 20), probability=0.5).epoch(3))
   np.testing.assert_array_equal(plain["index"], tossed["index"])
   np.testing.assert_array_equal(plain["key"], tossed["key"])
 
@@ -180,12 +180,12 @@ def test_keys_are_new_for_every_image_and_epoch(split):
 
 def test_copies_made_on_the_device_are_those_of_device_augment(split):
   """Four of each crop, one of each kind, in the order of the host's epochs, the same every time."""
-  made = batches.DeviceEpochs(split, copies=4, batch_size=6, seed=0)
-  crops = jax.device_put(made.crops())
+  made = batches.device_epochs(split, copies=4, batch_size=6, seed=0)
+  crops = jax.device_put(made.renderer.shared)
   host, device = joined(epochs(split).epoch(3)), joined(made.epoch(3))
   for name in ("label", "index", "key"):
     np.testing.assert_array_equal(device[name], host[name])
-  look = jax.jit(lambda batch: batches.images_of(crops, 4, batch))
+  look = jax.jit(lambda batch: made.renderer.on_device(crops, batch))
   images = look({"example": device["example"]})
   assert images.shape == (28, 6, 6, 3) and images.min() >= 0 and images.max() <= 1
   for row in (0, 5, 17):
@@ -198,6 +198,7 @@ def test_copies_made_on_the_device_are_those_of_device_augment(split):
   np.testing.assert_allclose(again, np.asarray(images)[np.argsort(device["example"])], atol=1e-6)
 
 
-def test_images_that_come_with_a_batch_are_taken_as_they_are():
+def test_images_that_come_with_a_batch_are_taken_as_they_are(split):
   batch = {"image": np.ones((2, 4, 4, 3))}
-  assert batches.images_of(None, 4, batch) is batch["image"]
+  renderer = epochs(split).renderer
+  assert renderer.on_device(renderer.shared, batch) is batch["image"]

@@ -1,5 +1,7 @@
 """Verdicts follow from intervals alone, and every claim has the numbers that it rests on."""
 
+import re
+
 import pytest
 import study_results
 from study_results import accuracies, alteration, drift, head_on_stomach, mean, rates, share
@@ -243,3 +245,22 @@ def test_a_mean_of_few_or_equal_values_decides_nothing(numbers, wanted):
   assert ("left undecided" in row["evidence"]) == (wanted == "undecided")
   (row,) = verdicts.of_difference("So", "Section 3", ("a", numbers), ("b", mean(0.1)), factor=0.5)
   assert row["holds"] == wanted
+
+
+@pytest.mark.parametrize(
+  ("values", "missing"),
+  [
+    ([2.5], "over 1 image, and at least 10 are needed; measure more"),
+    ([2.4, 2.6], "over 2 images, and at least 10 are needed; measure more"),
+    ([], "there is no such image; measure more"),
+    ([2.5] * 50, "all 50 images have the same value, .* measure more"),
+  ],
+)
+def test_an_open_verdict_says_what_is_missing_and_what_to_do(values, missing):
+  numbers = ("number", statistics.mean(values))
+  for (row,) in (
+    verdicts.of_metric("It is so", "Section 3", numbers),
+    verdicts.of_difference("It is so", "Section 3", numbers, ("other", mean(0.1))),
+  ):
+    assert re.search(missing, row["evidence"])
+    assert ("no interval" in row["evidence"]) == (len(values) == 1)

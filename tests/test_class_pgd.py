@@ -1,6 +1,7 @@
 """Fast FGSM and PGD against the class, next to the sheet's words in plain steps (App. F.1)."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -16,8 +17,8 @@ EPS = 8 / 255
 def case(tiny):
   """The tiny network, six pictures that it classifies in its own way, and one key each."""
   model, variables = tiny
-  images = np.random.default_rng(3).random((6, 32, 32, 3), np.float32)
-  label = np.asarray(model.apply(variables, images).logits.argmax(axis=1))
+  images = jnp.asarray(np.random.default_rng(3).random((6, 32, 32, 3), np.float32))
+  label = model.apply(variables, images).logits.argmax(axis=1)
   return model, variables, images, label, jax.random.split(jax.random.key(1), 6)
 
 
@@ -29,7 +30,7 @@ def cross_entropy_gradient(model, variables, label):
 
 
 def noisy(images, keys):
-  return np.clip(images + np.asarray(pgd.uniform_noise(keys, images.shape[1:], EPS)), 0, 1)
+  return jnp.clip(images + pgd.uniform_noise(keys, images.shape[1:], EPS), 0, 1)
 
 
 def test_fast_fgsm_is_noise_and_one_signed_step_projected(case):
@@ -39,8 +40,8 @@ def test_fast_fgsm_is_noise_and_one_signed_step_projected(case):
     Network(model, variables), images, label, keys, Numbers(eps=EPS, step_size=step, num_steps=1)
   )
   start = noisy(images, keys)
-  moved = start + step * np.sign(cross_entropy_gradient(model, variables, label)(start))
-  expected = np.clip(images + np.clip(moved - images, -EPS, EPS), 0, 1)
+  moved = start + step * jnp.sign(cross_entropy_gradient(model, variables, label)(start))
+  expected = jnp.clip(images + jnp.clip(moved - images, -EPS, EPS), 0, 1)
   # Where the gradient is almost zero its sign is a matter of rounding.
   assert (np.abs(found - expected) > 1e-5).mean() < 1e-3
   assert np.abs(found - images).max() <= EPS + 1e-6 and found.min() >= 0 and found.max() <= 1
@@ -48,17 +49,17 @@ def test_fast_fgsm_is_noise_and_one_signed_step_projected(case):
 
 def test_an_image_once_misled_stays_as_it_is(case):
   model, variables, images, label, keys = case
-  wrong = np.where(np.arange(6) < 2, (label + 1) % 3, label)  # Two are wrong from the start.
+  wrong = jnp.where(jnp.arange(6) < 2, (label + 1) % 3, label)  # Two are wrong from the start.
   numbers = Numbers(eps=EPS, step_size=2 / 255, num_steps=10)
   found = class_pgd.class_pgd(Network(model, variables), images, wrong, keys, numbers)
   x = noisy(images, keys)
   gradient = cross_entropy_gradient(model, variables, wrong)
   predict = jax.jit(lambda x: model.apply(variables, x).logits.argmax(axis=1))
   for _ in range(10):
-    right = np.asarray(predict(x) == wrong)
-    moved = x + 2 / 255 * np.sign(gradient(x))
-    moved = np.clip(images + np.clip(moved - images, -EPS, EPS), 0, 1)
-    x = np.where(right[:, None, None, None], moved, x)
+    right = predict(x) == wrong
+    moved = x + 2 / 255 * jnp.sign(gradient(x))
+    moved = jnp.clip(images + jnp.clip(moved - images, -EPS, EPS), 0, 1)
+    x = jnp.where(right[:, None, None, None], moved, x)
   assert (np.abs(found - x) > 1e-5).mean() < 0.01
   np.testing.assert_array_equal(found[:2], noisy(images, keys)[:2])
   np.testing.assert_array_equal(predict(found), predict(x))

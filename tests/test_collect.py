@@ -113,11 +113,19 @@ def test_seeds_may_hold_out_other_images_alter_other_classes_and_lie_elsewhere()
 def test_one_study_alone_and_none():
   results = study()
   found = collect.collect([("a", results)])
-  assert {name: found[name] for name in found if name.startswith("table")} == (
-    paper_tables.all_tables(results)
-  )
+  names = (*(f"table{i}" for i in range(1, 5)), "targets")
+  assert {name: found[name] for name in names} == (paper_tables.all_tables(results))
   with pytest.raises(InputError, match="nothing to collect"):
     collect.collect([])
+
+
+def test_where_prototypes_went_is_averaged_over_seeds_from_head_to_stomach_first():
+  found = collect.collect([("a", study(seed=0)), ("b", study(seed=1))])["targets"]
+  assert [(row["sat_on"], row["target"]) for row in found] == [
+    ("head", "stomach"), ("back", "stomach")
+  ]  # fmt: skip
+  assert found[0]["moved_to_target"]["total"] == 2
+  assert found[0]["moved_to_target"]["value"] == pytest.approx(11 / 12)
 
 
 def test_a_broken_results_file_is_named():

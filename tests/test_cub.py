@@ -125,6 +125,24 @@ def test_an_archive_is_unpacked_once(root, tmp_path):
   assert miniature.tree(tmp_path / "cache") == before
 
 
+@pytest.mark.parametrize(
+  ("name", "change"),
+  [
+    ("CUB_200_2011/parts/part_locs.txt", lambda text: text.replace(b"1 1 ", b"1 2 ", 1)),
+    (f"CUB_200_2011/images/{miniature.SORTED_CUB[0]}", lambda content: content[:-5]),
+    ("files.json", lambda text: b""),
+  ],
+)
+def test_an_unpacked_archive_that_is_damaged_is_unpacked_anew(name, change, root, tmp_path, caplog):
+  archive = make_archive(tmp_path / "cub.tgz", root)
+  folder = cub.locate(str(archive), tmp_path / "cache").parent
+  before = (folder / name).read_bytes()
+  (folder / name).write_bytes(change(before))
+  assert cub.locate(str(archive), tmp_path / "cache").parent == folder
+  assert (folder / name).read_bytes() == before
+  assert f"{folder} " in caplog.text and "unpacked anew" in caplog.text
+
+
 def test_a_changed_annotation_or_image_is_another_fingerprint(root, tmp_path):
   seen = {read(root, tmp_path).fingerprint()}
   edit(root / "bounding_boxes.txt", 1, "1 2.0 3.0 20.0 20.0")

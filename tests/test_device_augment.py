@@ -132,6 +132,7 @@ def device_draws(crop, kind=None):
   keys = jax.random.split(jax.random.key(7), DRAWS)
   if kind is None:
     return jax.device_get(draw_many(keys, jnp.array(crop)))
+  kind = jnp.array(kind)
   draws = jax.jit(jax.vmap(lambda key: device_augment.draw(key, jnp.array(crop), kind=kind)))
   return jax.device_get(draws(keys))
 
@@ -139,7 +140,7 @@ def device_draws(crop, kind=None):
 def host_draws(monkeypatch, name, crop):
   """What augment.random_<name> gives to augment.<name>, as hashable parameters."""
   calls = []
-  monkeypatch.setattr(augment, name, lambda image, *given: calls.append(given))
+  monkeypatch.setattr(augment, name, lambda image, *given: calls.append(given) or image)
   rng, image = np.random.default_rng(0), Image.new("RGB", crop)
   for _ in range(DRAWS):
     getattr(augment, f"random_{name}")(image, rng)

@@ -1,6 +1,7 @@
 """The pages in docs/ say what there is: every command and flag, every config key, every module."""
 
 import ast
+import doctest
 import functools
 import pathlib
 import re
@@ -96,12 +97,27 @@ def test_former_keys_are_told_as_the_message_tells_them():
 
 
 def test_every_page_is_in_the_navigation_and_every_module_of_the_api_exists():
-  navigation = re.findall(r"[\w-]+\.md", (ROOT / "mkdocs.yml").read_text())
-  assert sorted(navigation) == sorted(path.name for path in (ROOT / "docs").glob("*.md"))
+  navigation = re.findall(r"[\w/-]+\.md", (ROOT / "mkdocs.yml").read_text())
+  pages = [path.relative_to(ROOT / "docs").as_posix() for path in (ROOT / "docs").rglob("*.md")]
+  assert sorted(navigation) == sorted(pages)
   modules = re.findall(r"^::: ([\w.]+)$", DOCS["api.md"], re.MULTILINE)
   assert len(modules) > 30
   for module in modules:
     resolve(module)
+
+
+def test_the_examples_of_metrics_give_what_their_pages_say():
+  pages = sorted((ROOT / "docs/metrics").glob("*.md"))
+  assert len(pages) >= 12
+  runner = doctest.DocTestRunner(verbose=False)
+  for page in pages:
+    blocks = re.findall(r"^```pycon\n(.*?)^```", page.read_text(), re.DOTALL | re.MULTILINE)
+    assert blocks, page
+    # A page's blocks go on with each other's names.
+    example = doctest.DocTestParser().get_doctest("".join(blocks), {}, page.name, str(page), 0)
+    runner.run(example)
+  done = runner.summarize(verbose=False)
+  assert done.attempted > 80 and done.failed == 0
 
 
 def test_what_pages_include_is_there():

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import shutil
 
 import jax
 import numpy as np
@@ -9,11 +10,13 @@ import pytest
 from commands import command
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from miniature import split_of
 
 from jprotop import regions
 from jprotop.errors import InputError
 from jprotop.experiments import explain as explain_command
 from jprotop.prototypes import accuracy, explain
+from jprotop.prototypes.push import Source
 from jprotop.prototypes.see import Network
 from jprotop.regions import Box
 from jprotop.report import explanations
@@ -23,24 +26,11 @@ from jprotop.runs.records import check_record
 SIZE = 64
 
 
-@dataclasses.dataclass
-class Pictures:
-  """As much of a data set's split as an analysis needs."""
-
-  pixels: np.ndarray
-  label: np.ndarray
-  name: str = "train"
-  image_size: int = SIZE
-
-  def __len__(self):
-    return len(self.label)
-
-
 @pytest.fixture(scope="module")
 def pictures():
   """Seven pictures, of which the third and the sixth, and the first and the last, are equal."""
   pixels = np.random.default_rng(5).integers(0, 256, (5, SIZE, SIZE, 3), dtype=np.uint8)
-  return Pictures(pixels[[0, 1, 2, 3, 4, 2, 0]], np.array([0, 1, 2, 0, 1, 2, 0]))
+  return split_of(pixels[[0, 1, 2, 3, 4, 2, 0]], np.array([0, 1, 2, 0, 1, 2, 0]))
 
 
 @pytest.fixture(scope="module")
@@ -148,10 +138,12 @@ def evidence(**changes):
   values = {
     "prototype_id": 3,
     "prototype_class": "001.Auk",
-    "source_image": rng.random((16, 16, 3)),
-    "source_box": Box(2, 8, 3, 9),
+    "source": Source(
+      image=rng.random((16, 16, 3)), box=Box(2, 8, 3, 9), image_id="a.jpg", class_name="001.Auk"
+    ),
     "map_up": rng.random((16, 16)),
     "box": Box(0, 5, 10, 16),
+    "peak": Box(0, 4, 12, 16),
     "similarity": 2.5,
     "weight": -0.5,
   }
@@ -177,11 +169,12 @@ def test_the_page_of_an_image_shows_each_sum_and_the_ensemble():
   assert "sum of these 0.95\nof all prototypes -0.10" in shown
   assert "Bittern  4.25" in shown and "Auk  -0.10" in shown
   pictures = lambda e: sum(bool(a.images) for a in explanations.explanation(e).axes)  # noqa: E731
-  unknown = dataclasses.replace(
-    example, evidence=[evidence(source_image=None, source_box=None)] * 2
-  )
+  unknown = dataclasses.replace(example, evidence=[evidence(source=None)] * 2)
   # The image itself; then four pictures a row, or two where sources are not known.
   assert (pictures(example), pictures(unknown)) == (9, 5)
+  # The strongest cell is marked where the prototype is found, and in its map.
+  crosses = [line for axes in explanations.explanation(example).axes for line in axes.lines]
+  assert [line.get_xydata().tolist() for line in crosses] == [[[14, 2]]] * 4
   flat = dataclasses.replace(example, evidence=[evidence(map_up=np.ones((16, 16)))])
   assert pictures(flat) == 5
 
@@ -189,17 +182,20 @@ def test_the_page_of_an_image_shows_each_sum_and_the_ensemble():
 def test_images_of_other_classes_are_framed():
   image = np.random.default_rng(0).random((16, 16, 3))
   patch = lambda own: explanations.NearPatch(  # noqa: E731
-    image=image, box=Box(2, 8, 3, 9), class_name="002.Bittern", own_class=own, sq_dist=0.25
-  )
+    image=image, box=Box(2, 8, 3, 9), peak=Box(4, 8, 4, 8), class_name="002.Bittern",
+    own_class=own, sq_dist=0.25,
+  )  # fmt: skip
   row = explanations.Neighbourhood(
     prototype_id=4,
-    source_image=None,
-    source_box=None,
+    source=None,
     train=[patch(True), patch(False)],
     test=[patch(True)],
   )
   figure = explanations.nearest_patches("002.Bittern", [row])
   assert [len(axes.patches) for axes in figure.axes] == [1, 2, 1]
+  assert [line.get_xydata().tolist() for axes in figure.axes for line in axes.lines] == [
+    [[6, 6]]
+  ] * 3
   assert texts(figure).count("Bittern\n0.250") == 3
 
 
@@ -214,9 +210,6 @@ def opened(run):
 
 
 def test_the_command_writes_arrays_texts_and_pages(opened, tmp_path):
-  (tmp_path / "figures").mkdir()
-  for old in ("explain_7.png", "nearest_9.png"):
-    (tmp_path / "figures" / old).write_bytes(b"of an earlier call")
   record = explain_command.measure(
     opened, tmp_path, images="4", num_prototypes=2, num_classes=2, nearest=3, prototypes=["5", "1"]
   )
@@ -250,7 +243,7 @@ def test_the_command_writes_arrays_texts_and_pages(opened, tmp_path):
 
 
 def test_an_ensemble_of_a_network_with_itself_doubles_the_scores(opened, tmp_path):
-  members = [str(opened.workdir)]
+  members = [str(shutil.copytree(opened.workdir, tmp_path / "copy"))]
   record = explain_command.measure(opened, tmp_path, num_images=1, ensemble=members)
   check_record(record, explain_command.Explain, "explain")
   assert "  the ensemble: " in "\n".join(explain_command.tell(record, tmp_path))
@@ -259,6 +252,15 @@ def test_an_ensemble_of_a_network_with_itself_doubles_the_scores(opened, tmp_pat
   (told,) = json.loads((tmp_path / "explain.json").read_text())["images"]
   assert told["ensemble"][0]["class"] == told["predicted_class"]
   assert not (tmp_path / "nearest.npz").exists()
+
+
+def test_fewer_images_than_asked_for_are_said(opened, tmp_path, monkeypatch):
+  monkeypatch.setattr(explain_command.explain_pages, "draw_images", lambda *_: None)
+  count = len(opened.seen.test)
+  record = explain_command.measure(opened, tmp_path, num_images=count + 2, num_prototypes=1)
+  assert (record["num_images"], record["num_images_asked"]) == (count, count + 2)
+  first = next(iter(explain_command.tell(record, tmp_path)))
+  assert first == f"{count} test images, which are all that there are ({count + 2} asked for)"
 
 
 def test_a_network_whose_sources_are_not_known(opened, tmp_path):
@@ -276,7 +278,7 @@ def test_a_network_whose_sources_are_not_known(opened, tmp_path):
     ({"num_classes": 4}, "num_classes=4 must be 1 to 3"),
     ({"nearest": 16}, "15 images of the train split"),
     ({"nearest": 1, "prototypes": ["6"]}, "prototype 6 does not exist"),
-    ({"prototypes": ["a"]}, "--prototypes=a must be numbers of prototypes"),
+    ({"prototypes": ["a"]}, "--prototypes: 'a' is no number"),
     ({"images": "99"}, "index 99 is outside"),
   ],
 )
@@ -286,6 +288,16 @@ def test_what_cannot_be_explained_is_said_before_anything_is_written(
   with pytest.raises(InputError, match=message):
     explain_command.measure(opened, tmp_path, **given)
   assert list(tmp_path.iterdir()) == []
+
+
+def test_a_network_counts_once_in_an_ensemble(opened, tmp_path):
+  with pytest.raises(InputError, match=r"--ensemble: .* would count twice"):
+    explain_command.measure(opened, tmp_path, ensemble=[str(opened.workdir)])
+
+
+def test_a_prototype_counts_once(opened):
+  request = explain_command.Request.of(opened, {"prototypes": ["2", "0", "2"]})
+  assert request.prototypes == (2, 0)
 
 
 def test_an_ensemble_needs_the_same_data(opened, tmp_path, monkeypatch):
@@ -319,7 +331,8 @@ def test_the_command_line(run, tmp_path):
     "--num_prototypes=1",
     "--nearest=2",
   )
-  done = command("explain", *given, "--prototypes=2", f"--ensemble={run[0]}", cache=run[1])
+  ensemble = shutil.copytree(run[0], tmp_path / "copy")
+  done = command("explain", *given, "--prototypes=2", f"--ensemble={ensemble}", cache=run[1])
   assert done.returncode == 0, done.stderr[-2000:]
   assert "nearest test patches of the prototype's class" in done.stdout
   found = json.loads((tmp_path / "results.json").read_text())

@@ -3,6 +3,7 @@
 import dataclasses
 import os
 import re
+import shutil
 
 import numpy as np
 import pytest
@@ -15,13 +16,19 @@ from matplotlib.patches import Rectangle
 from jprotop.errors import InputError
 from jprotop.experiments import pages
 from jprotop.prototypes import similarity
+from jprotop.prototypes.push import Source
 from jprotop.regions import Box
 from jprotop.report import canvas, curves, drawing, panels, tables
 from jprotop.report import html as report
 from jprotop.report.page import View
+from jprotop.runs import outputs
 
 SHARE = {"value": 0.95, "count": 19, "total": 20, "interval": [0.764, 0.991]}
 MEAN = {"value": 2.613, "total": 20, "interval": [2.1, 3.02]}
+
+
+def _source(image, box, image_id="a.jpg") -> Source:
+  return Source(image=image, box=box, image_id=image_id, class_name="117.Clay_colored_Sparrow")
 
 
 def _example(**changes) -> panels.AttackedExample:
@@ -32,12 +39,13 @@ def _example(**changes) -> panels.AttackedExample:
   sparrow = "117.Clay_colored_Sparrow"
   example = panels.AttackedExample(
     prototype=panels.Prototype(
-      prototype_id=7, prototype_class=sparrow, source_image=image[::-1], source_box=Box(2, 8, 3, 9)
+      prototype_id=7, prototype_class=sparrow, source=_source(image[::-1], Box(2, 8, 3, 9))
     ),
     clean=View(
       image=image,
       map_up=rng.uniform(0, 2, (16, 16)),
       box=Box(0, 5, 10, 16),
+      peak=Box(0, 4, 12, 16),
       similarity=2.613,
       predicted=sparrow,
     ),
@@ -45,6 +53,7 @@ def _example(**changes) -> panels.AttackedExample:
       image=image + np.where(mask[..., None], np.float32(8 / 255), 0),
       map_up=rng.uniform(0, 4, (16, 16)),
       box=Box(7, 12, 4, 9),
+      peak=Box(8, 12, 4, 8),
       similarity=4.613,
       predicted=sparrow,
     ),
@@ -137,7 +146,7 @@ def test_mask_edges_are_the_pixel_edges_between_inside_and_outside():
 def test_figure_1_draws_every_box_where_it_is():
   example = _example()
   source, prototype, clean, clean_heat, noisy, noisy_heat, *_ = panels.attacked_image(example).axes
-  assert [box[:4] for box in _boxes(source)] == [example.prototype.source_box]
+  assert [box[:4] for box in _boxes(source)] == [example.prototype.source.box]
   assert prototype.images[0].get_array().shape == (6, 6, 3)
   yellow, green = to_rgb(canvas.BOX_YELLOW), to_rgb(canvas.NOISE_GREEN)
   for axes in (clean, clean_heat):
@@ -145,6 +154,18 @@ def test_figure_1_draws_every_box_where_it_is():
   for axes in (noisy, noisy_heat):
     expected = [((8, 12, 4, 8), green), (example.attacked.box, yellow)]
     assert [(b[:4], b[4][:3]) for b in _boxes(axes)] == expected
+
+
+def test_figure_1_marks_the_strongest_cell_of_every_map_and_says_that_it_decides():
+  example = _example()
+  figure = panels.attacked_image(example)
+  _, _, *rows = figure.axes
+  for axes, view in zip(rows, (example.clean, example.clean, example.attacked, example.attacked)):
+    middle = ((view.peak.x0 + view.peak.x1) / 2, (view.peak.y0 + view.peak.y1) / 2)
+    assert [tuple(line.get_xydata()[0]) for line in axes.lines] == [middle]
+  assert "strongest cell" in "\n".join(t.get_text() for t in figure.legends[0].get_texts())
+  for moved in (True, False):
+    assert "strongest cell" in _texts(panels.attacked_image(_example(moved=moved)))
 
 
 def test_a_box_is_painted_on_the_pixels_of_its_border():
@@ -185,12 +206,12 @@ def test_a_mask_that_is_no_rectangle_gets_its_outline():
 
 def test_figure_1_says_whether_the_prototype_moved_where_that_is_known():
   titles = [_texts(panels.attacked_image(_example(moved=m))) for m in (True, False, None)]
-  assert ["moved" in title for title in titles] == [True, True, False]
-  assert ["not moved" in title for title in titles] == [False, True, False]
+  assert ["moved" in title.lower() for title in titles] == [True, True, False]
+  assert ["Not moved" in title for title in titles] == [False, True, False]
 
 
 def test_figure_1_without_a_source_leaves_its_place_empty():
-  unknown = panels.attacked_image(_with("prototype", source_image=None, source_box=None))
+  unknown = panels.attacked_image(_with("prototype", source=None))
   assert [len(axes.images) for axes in unknown.axes[:2]] == [0, 0]
   assert len(unknown.axes) == len(panels.attacked_image(_example()).axes)
 
@@ -200,7 +221,8 @@ def test_figure_1_without_a_source_leaves_its_place_empty():
   [
     ("clean", {"box": Box(3, 3, 0, 2)}, "clean box"),
     ("attacked", {"box": Box(0, 17, 0, 2)}, "attacked box"),
-    ("prototype", {"source_box": (0, 17, 0, 2)}, "source_box"),
+    ("attacked", {"peak": Box(0, 4, 14, 18)}, "attacked peak"),
+    ("prototype", {"source": _source(np.zeros((16, 16, 3)), (0, 17, 0, 2))}, "source box"),
     ("attacked", {"map_up": np.zeros((8, 8))}, "the map_up of attacked is .* use one size"),
     ("attacked", {"image": np.zeros((8, 8, 3), np.float32)}, "the image of attacked is"),
   ],
@@ -219,8 +241,8 @@ def test_the_gallery_shows_every_prototype_once_and_turns_pages():
   image = np.zeros((8, 8, 3), np.float32)
   prototypes = [
     panels.Prototype(
-      prototype_id=i, prototype_class=f"c{i // 2}", source_image=image, source_box=Box(0, 4, 4, 8),
-      image_id=i,
+      prototype_id=i, prototype_class=f"c{i // 2}",
+      source=_source(image, Box(0, 4, 4, 8), i),
     )
     for i in range(10)
   ]  # fmt: skip
@@ -240,8 +262,8 @@ def test_the_gallery_holds_one_page_at_a_time():
     for i in range(40):
       read.append(i)
       yield panels.Prototype(
-        prototype_id=i, prototype_class=f"c{i // 2}", source_image=image,
-        source_box=Box(0, 4, 4, 8), image_id=i,
+        prototype_id=i, prototype_class=f"c{i // 2}",
+        source=_source(image, Box(0, 4, 4, 8), i),
       )  # fmt: skip
 
   pages = panels.prototype_gallery(prototypes(), max_classes=2)
@@ -278,7 +300,7 @@ def test_confusion_prints_counts_only_where_they_fit(num_classes, printed):
   assert len(figure.axes[0].texts) == printed
   assert len(figure.axes[0].get_xticks()) <= 40
   with pytest.raises(InputError, match="class names"):
-    curves.confusion(np.eye(2), ["a"])
+    curves.confusion(np.eye(2, dtype=int), ["a"])
 
 
 def test_similarity_shift_marks_the_means():
@@ -289,6 +311,13 @@ def test_similarity_shift_marks_the_means():
   ]  # fmt: skip
   with pytest.raises(InputError, match="four similarities"):
     curves.similarity_shift(before, {"source": [1], "target": [1]})
+
+
+def test_similarity_shift_of_one_image_has_no_interval_and_says_so():
+  one = {"source": [2.0], "target": [1.0]}
+  figure = curves.similarity_shift(one, one)
+  labels = [text.get_text() for text in figure.legends[0].get_texts()]
+  assert "mean (n = 1, no interval)" in labels and not any("95%" in label for label in labels)
 
 
 def test_save_is_small_and_atomic(tmp_path, monkeypatch):
@@ -316,6 +345,12 @@ def test_tables_format_numbers_with_count_and_interval():
   assert tables.format_mean(MEAN) == "2.61 (n = 20; 95% CI 2.10 to 3.02)"
   assert tables.format_mean({"value": None, "total": 0, "interval": None}) == "n/a (n = 0)"
   assert tables.format_mean({"value": 0.5}) == "0.50"
+  # A bootstrap of one value has no width: that is no interval. Wilson's of one image is one.
+  one = {"value": 2.613, "total": 1, "interval": [2.613, 2.613]}
+  assert tables.format_mean(one) == "2.61 (n = 1, no interval)"
+  assert tables.csv_table([{"a": one}], ["a"]).splitlines()[1] == "2.613,,1,,"
+  share = {"value": 1.0, "count": 1, "total": 1, "interval": [0.207, 1.0]}
+  assert tables.format_share(share) == "100.0% (1/1; 95% CI 20.7-100.0%)"
   assert tables.flatten({"a": {"b": 1}, "c": {}}) == {"a.b": 1, "c": {}}
 
 
@@ -330,6 +365,11 @@ def test_markdown_table():
 
 
 EVIL = "<script>alert('x')</script>"
+
+
+def _plain(page: str) -> str:
+  """A page with its cells as text."""
+  return re.sub(r"</?span>", "", re.sub(r'<td class="\w+">', "<td>", page))
 
 
 def _config(**train) -> dict:
@@ -380,7 +420,7 @@ def test_the_report_needs_nothing_but_itself_and_escapes_names(tmp_path):
   assert not re.search(r"url\(|@import|https?://", page)
   assert os.listdir(tmp_path) == ["report.html"]
   for words in ("95.0% (19/20; 95% CI 76.4-99.1%)", "2.61 (n = 20; 95% CI 2.10 to 3.02)", "9.21"):
-    assert words in page
+    assert words in _plain(page)
   assert page.count("<details") == 3 and 'alt="&#34;' in page
 
 
@@ -391,13 +431,14 @@ def test_a_run_s_report_escapes_what_it_was_given(tmp_path):
 
 def test_the_report_gives_every_number_with_its_count(tmp_path):
   results = _run_results()
-  page = pages.write_run_report(tmp_path, results).read_text("utf-8")
+  page = _plain(pages.write_run_report(tmp_path, results).read_text("utf-8"))
   attack, push = (results[name]["standard"] for name in ("head_on_stomach", "training"))
   rates = results["success_rate"]["standard"]["authors"]
   test = results["accuracy"]["standard"]["test"]
   numbers = [
     *attack["metrics"].values(),
-    attack["by_target"]["stomach"]["moved_to_target"],
+    *(movement["moved_to_target"] for movement in attack["movements"]),
+    *(movement["control_moved"] for movement in attack["movements"]),
     *(metric for metric in test.values() if isinstance(metric, dict) and "value" in metric),
     *test["altered_classes"].values(),
     *push["push"].values(),
@@ -436,7 +477,7 @@ def test_a_higher_score_is_counted_over_all_attacked_images(tmp_path):
   attack = study_results.head_on_stomach(exceeds_clean_maximum=SHARE)
   results = {"config": _config(), "head_on_stomach": {"standard": attack}}
   page = pages.write_run_report(tmp_path, results).read_text("utf-8")
-  (name,) = re.findall(r"<td>([^<]*scores higher in S_noisy[^<]*)</td>", page)
+  (name,) = re.findall(r"<td>([^<]*scores higher in S_noisy[^<]*)</td>", _plain(page))
   assert name.startswith("Attacked images on which")
   summary = pages.run_summary(results, "standard")
   assert "(19/20; 95% CI 76.4-99.1%) of the attacked images it scored higher" in summary
@@ -447,14 +488,33 @@ def test_an_empty_run_still_makes_a_report(tmp_path):
   assert "no headline numbers" in path.read_text("utf-8")
 
 
+def _gallery(folder, count) -> dict:
+  """A run of so many pictures of its gallery, as its results.json knows them."""
+  for number in range(count):
+    canvas.save(Figure(figsize=(1, 1)), folder / f"new/figures/gallery_{number:03d}.png")
+  files = outputs.move(folder / "new", folder)
+  return {
+    "config": _config(),
+    "training": {"standard": {"push": None}},
+    "files": {"training": {"standard": files}},
+  }
+
+
 @pytest.mark.parametrize(("count", "left_out"), [(6, False), (8, True)])
 def test_pages_of_the_gallery_that_are_left_out_are_said(tmp_path, count, left_out):
-  for number in range(count):
-    canvas.save(Figure(figsize=(1, 1)), tmp_path / f"figures/gallery_{number:03d}.png")
-  results = {"config": _config(), "training": {"standard": {"push": None}}}
-  page = pages.write_run_report(tmp_path, results).read_text("utf-8")
+  page = pages.write_run_report(tmp_path, _gallery(tmp_path, count)).read_text("utf-8")
   assert page.count("data:image/png;base64,") == 6
   assert ("The first 6 of 8; the others are in figures/" in page) == left_out
+
+
+def test_pictures_that_are_not_of_the_numbers_are_not_shown_and_that_is_said(tmp_path):
+  results = _gallery(tmp_path, 4)
+  (tmp_path / "figures/gallery_001.png").unlink()
+  shutil.copy(tmp_path / "figures/gallery_000.png", tmp_path / "figures/gallery_009.png")
+  canvas.save(Figure(figsize=(2, 2)), tmp_path / "figures/gallery_003.png")
+  page = pages.write_run_report(tmp_path, results).read_text("utf-8")
+  assert page.count("data:image/png;base64,") == 2
+  assert "2 pictures are left out" in page and "gallery 10" not in page
 
 
 def test_a_picture_needs_an_alt_text_and_must_be_a_png(tmp_path):

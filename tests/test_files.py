@@ -1,14 +1,23 @@
 """Atomic files: all of it or nothing, and one clear error where a place cannot be written."""
 
 import errno
+import fcntl
 import json
 import os
 
 import miniature
 import pytest
 
-from jprotop.errors import InputError
-from jprotop.files import atomic_path, check_writable, write_json
+from jprotop.errors import InputError, excerpt
+from jprotop.files import (
+  atomic_path,
+  check_regular,
+  check_writable,
+  held,
+  read_json,
+  user_path,
+  write_json,
+)
 
 
 def test_a_file_appears_when_the_block_ends(tmp_path):
@@ -60,6 +69,83 @@ def test_a_place_is_looked_at_before_the_work_and_not_made(tmp_path, monkeypatch
   monkeypatch.setattr(os, "access", lambda path, mode: False)
   with pytest.raises(InputError, match=r"cannot write into .*new: .* may not be written; choose"):
     check_writable(tmp_path / "new")
+
+
+def test_a_home_is_written_out(monkeypatch):
+  monkeypatch.setenv("HOME", "/somewhere")
+  assert str(user_path("~/a/b")) == "/somewhere/a/b"
+  assert str(user_path("a/~b")) == "a/~b"
+  for text in ("~nosuchuser", "~nosuchuser/x", "a\0b", "x" * 256, f"a/{'é' * 200}/b"):
+    with pytest.raises(InputError, match=r"is no path: "):
+      user_path(text)
+
+
+def test_what_is_no_file_is_told(tmp_path):
+  check_regular(miniature.write(tmp_path / "file", "content"))
+  os.mkfifo(tmp_path / "pipe")
+  for name, words in (("", "a folder"), ("pipe", "a pipe"), ("none", "does not exist")):
+    with pytest.raises(InputError, match=f"{words}.*; give a file"):
+      check_regular(tmp_path / name)
+
+
+@pytest.mark.parametrize(
+  ("content", "words"),
+  [
+    ("{", "is not JSON"),
+    ("[" * 100_000, "is not JSON"),
+    ("[1]", "does not hold what"),
+    (None, "read"),
+  ],
+)
+def test_json_that_is_none(content, words, tmp_path):
+  path = tmp_path / "a.json"
+  path.mkdir() if content is None else path.write_text(content)
+  with pytest.raises(InputError, match=rf"a\.json .*{words}.*; delete it$"):
+    read_json(path, remedy="delete it")
+
+
+def test_of_something_foreign_a_message_has_a_line_that_ends():
+  nested = ()
+  for _ in range(100_000):
+    nested = (nested,)
+  assert excerpt(nested) == "a value of type tuple"
+  assert excerpt(10**5000).startswith("a value of type int that is too long")
+  assert excerpt("a\nb\x1b[31m") == "a?b?[31m"
+  assert excerpt("x" * 1000) == "x" * 200 + " ..."
+  assert excerpt(ValueError("why")) == "why" and excerpt(0.5) == "0.5"
+
+
+def test_a_folder_is_held_by_one_at_a_time_and_the_second_is_told(tmp_path):
+  folder = tmp_path / "out"
+  with held(folder):
+    for _ in range(2):  # To be refused does not end what the first one holds.
+      with (
+        pytest.raises(InputError, match=r"another command is writing into .*out; wait"),
+        held(folder),
+      ):
+        raise AssertionError("both are in")
+    (folder / "a.txt").write_text("kept")
+  with held(folder):
+    pass
+  assert list(miniature.tree(tmp_path)) == ["out/a.txt"]
+
+
+def test_a_held_folder_that_was_made_for_nothing_goes_away(tmp_path):
+  (tmp_path / "there").mkdir()
+  for name in ("new", "there"):
+    with pytest.raises(InputError, match="no image"), held(tmp_path / name):
+      raise InputError("no image")
+  assert [path.name for path in tmp_path.iterdir()] == ["there"]
+
+
+def test_where_the_disk_cannot_lock_a_folder_is_used_all_the_same(tmp_path, monkeypatch):
+  def refuse(*_):
+    raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+  monkeypatch.setattr(fcntl, "flock", refuse)
+  with held(tmp_path):
+    (tmp_path / "a.txt").write_text("kept")
+  assert (tmp_path / "a.txt").exists()
 
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EACCES, errno.EROFS])

@@ -346,9 +346,29 @@ def test_summarise_counts_what_it_says():
     "exceeds_clean_maximum_by": pytest.approx((1 - 0.5 + 0.5) / 3),
   }
   assert numbers["largest_change"] == pytest.approx(0.03, abs=1e-6)
+  noise = {k: v["control_moved"]["count"] for k, v in result["by_target"].items()}
+  assert noise == {"stomach": 1, "least active": 0}
   by_target = {k: v["moved_to_target"] for k, v in result["by_target"].items()}
   assert (by_target["stomach"]["count"], by_target["stomach"]["total"]) == (1, 2)
   assert (by_target["least active"]["count"], by_target["least active"]["total"]) == (1, 1)
+
+
+def test_movements_count_who_really_went_from_head_to_stomach():
+  record = made_record()
+  images = images_with(BIRD, BIRD, np.zeros_like(BIRD))
+  cases = attack_cases.Cases(
+    images, record["prototype"], record["source"], record["target"],
+    ["least active", "stomach", "least active"], ["", "head", ""], [],
+  )  # fmt: skip
+  counts = lambda share: (share["count"], share["total"])  # noqa: E731
+  assert [
+    (m["sat_on"], m["target"], counts(m["moved_to_target"]), counts(m["control_moved"]))
+    for m in hos.movements(record, cases)
+  ] == [
+    ("head", "stomach", (1, 1), (0, 1)),
+    ("background", "least active", (1, 1), (1, 1)),
+    ("not annotated", "least active", (0, 1), (0, 1)),
+  ]
 
 
 def test_percentiles_are_of_all_activations_on_clean_images():

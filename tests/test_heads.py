@@ -7,8 +7,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from conftest import TINY
+from miniature import drawn_split
 
 from jprotop.attacks import objectives
+from jprotop.data import batches
 from jprotop.errors import InputError
 from jprotop.prototypes import explain, heads, losses, push, see
 from jprotop.prototypes.protopnet import make_model
@@ -98,11 +100,11 @@ def test_another_head_is_all_that_training_attacks_and_push_know(cosine, images)
     np.testing.assert_allclose(pushed["params"]["prototypes"][p], out.latent[place], atol=1e-6)
 
 
-def test_the_nearest_patches_are_those_of_the_head(cosine, images, monkeypatch):
+def test_the_nearest_patches_are_those_of_the_head(cosine):
   model, variables = cosine
+  split = drawn_split(7, 32)
+  images = batches.to_float(split.pixels)
   wanted = slow_cosine(model.apply(variables, images), variables)[..., [3, 1]]
-  monkeypatch.setattr(see.batches, "in_order", lambda *_: iter([{"image": images}]))
-  split = type("Split", (), {"name": "train", "__len__": lambda _: len(images)})()
   network = see.Network(model, variables)
   found = explain.nearest_cells(network, split, np.array([3, 1]), batch_size=8)
   flat = wanted.reshape(7, -1, 2)

@@ -265,10 +265,10 @@ def test_similarity_comes_from_the_module_or_the_flag():
   "attributes, message",
   [
     ({"prototype_activation_function": "cosine"}, "'cosine'; jprotop knows linear, log"),
-    ({"prototype_activation_function": ["log"]}, "['log']; jprotop knows"),
+    ({"prototype_activation_function": ["log"]}, "type list'; jprotop knows"),
     ({"epsilon": 1e-3}, "epsilon=0.001 in its similarity; jprotop has 0.0001"),
     ({"epsilon": "small"}, "epsilon=small"),
-    ({"epsilon": np.full(2, 1e-4)}, "epsilon=[0.0001 0.0001]"),
+    ({"epsilon": np.full(2, 1e-4)}, "epsilon=a value of type ndarray"),
   ],
 )
 def test_similarities_that_jprotop_has_not(attributes, message):

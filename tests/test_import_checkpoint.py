@@ -23,6 +23,7 @@ from jprotop.experiments import (
   ensemble,
   explain,
   head_on_stomach,
+  metrics,
   prune,
   success_rate,
   training,
@@ -149,6 +150,7 @@ def test_an_imported_network_is_attacked_on_images(bare, own_images, tmp_path):
     (explain, {"images": "x.npy", "nearest": 1}),
     (head_on_stomach, {}),
     (vanishing_head, {}),
+    (metrics, {}),
     (success_rate, {}),
     (alteration, {}),
     (prune, {}),
@@ -205,11 +207,11 @@ def test_sources_are_searched_for_where_nothing_tells_them(searched, two_classes
   for p, label in enumerate(model.prototype_class):
     own = np.where(train.label[:, None, None] == label, out.sq_dist[..., p], np.inf)
     image, *cell = np.unravel_index(own.argmin(), own.shape)
-    assert searched.provenance["image"][p] == image
-    assert searched.provenance["cell"][p].tolist() == cell
+    assert searched.provenance.image[p] == image
+    assert searched.provenance.cell[p].tolist() == cell
     box = regions.high_activation_box(out.similarity_map[image, ..., p], SIZE, SIZE)
-    assert np.abs(np.subtract(searched.provenance["box"][p], box)).max() <= 1
-    assert searched.provenance["sq_dist"][p] == pytest.approx(own.min(), rel=1e-3)
+    assert np.abs(np.subtract(searched.provenance.box[p], box)).max() <= 1
+    assert searched.provenance.sq_dist[p] == pytest.approx(own.min(), rel=1e-3)
   sources = searched.info["imported"]["sources"]
   assert sources == "the nearest training patches of their classes; 0 of 4 lie on them"
 
@@ -233,15 +235,15 @@ def test_boxes_tell_where_prototypes_come_from(
 ):
   info = with_boxes(BOXES[:, :columns].astype(kind), tmp_path, two_classes, folder_config)
   origin = info["provenance"]
-  np.testing.assert_array_equal(origin["image"], BOXES[:, 0])
-  np.testing.assert_array_equal(origin["box"], BOXES[:, 1:5])
+  np.testing.assert_array_equal(origin.image, BOXES[:, 0])
+  np.testing.assert_array_equal(origin.box, BOXES[:, 1:5])
   _, model, variables = two_classes
   pixels = searched.dataset.train.pixels[BOXES[:, 0]] / np.float32(255)
   sq_dist = np.asarray(jax.jit(model.apply)(variables, pixels).sq_dist)
   for p in range(4):
     own = sq_dist[p, ..., p]
-    assert origin["cell"][p].tolist() == list(np.unravel_index(own.argmin(), own.shape))
-    assert origin["sq_dist"][p] == pytest.approx(own.min(), rel=1e-3)
+    assert origin.cell[p].tolist() == list(np.unravel_index(own.argmin(), own.shape))
+    assert origin.sq_dist[p] == pytest.approx(own.min(), rel=1e-3)
   assert info["imported"]["sources"].startswith("bb10.npy; 0 of 4 lie on")
 
 
@@ -317,7 +319,7 @@ def test_files_that_are_no_checkpoint_are_named(tmp_path, checkpoint, bare):
   for name, message in (
     ("a.pth", "a.pth was not read"),
     ("b.pth", "b.pth: this is no ProtoPNet"),
-    ("c.pth", "c.pth cannot be read"),
+    ("c.pth", "c.pth does not exist"),
   ):
     with pytest.raises(InputError, match=message):
       importing.import_checkpoint(tmp_path / name, tmp_path / "run", make_config())
@@ -346,9 +348,9 @@ def round_trip(run, tmp_path_factory):
     config["train"]["data"]["validation_share"] = 0.0
     every = runs.open_dataset(config).train
     own = ours.provenance
-    index = [every.image_id.index(images[image]) for image in own["image"]]
+    index = [every.image_id.index(images[image]) for image in own.image]
     labels = every.label[index]
-    np.save(place / "bb.npy", np.column_stack([index, own["box"], labels]).astype(np.float64))
+    np.save(place / "bb.npy", np.column_stack([index, own.box, labels]).astype(np.float64))
     given = (
       f"--workdir={place / 'run'}",
       f"--torch_checkpoint={place / 'ours.pth'}",
@@ -379,8 +381,8 @@ def test_a_run_comes_back_bit_for_bit(round_trip):
   assert_equal_trees(back.variables, ours.variables)
   assert back.class_names == ours.class_names
   for name in ("cell", "box"):
-    np.testing.assert_array_equal(back.provenance[name], ours.provenance[name])
-  for theirs, own in zip(back.provenance["image"], ours.provenance["image"]):
+    np.testing.assert_array_equal(getattr(back.provenance, name), getattr(ours.provenance, name))
+  for theirs, own in zip(back.provenance.image, ours.provenance.image):
     assert back.dataset.train.image_id[theirs] == ours.dataset.train.image_id[own]
 
 
@@ -416,7 +418,8 @@ def test_every_experiment_takes_it(round_trip, tmp_path, name):
   opened = runs.open_run(imported.workdir, imported.dataset, changes=FEW)
   given = dict(FLAGS.get(name, {}))
   if name == "ensemble":  # A run on the same images, without those of a validation split: itself.
-    given["members"] = [str(imported.workdir)]
+    shutil.copytree(imported.workdir, tmp_path / "member")
+    given["members"] = [str(tmp_path / "member")]
   record = EXPERIMENTS[name].measure(opened, tmp_path / "out", **given)
   assert record
   check_record(record, EXPERIMENTS[name].record, name)

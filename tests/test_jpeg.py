@@ -53,7 +53,7 @@ def test_input_is_left_alone():
   assert image.tobytes() == before
 
 
-@pytest.mark.parametrize("quality", [0, 96, -1, 20.5, "20", None])
+@pytest.mark.parametrize("quality", [0, 96, -1, 20.5])
 def test_quality_out_of_range(quality):
   with pytest.raises(InputError, match=r"quality=.* from 1 to 95"):
     jpeg.compress(noise(4, 4), quality)

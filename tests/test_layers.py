@@ -5,7 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jprotop.networks.layers import BatchNorm, LayerOptions, conv, max_pool
+from jprotop.networks.layers import BatchNorm, LayerOptions, conv
+from jprotop.networks.pooling import max_pool
 
 PLAIN, FAST = LayerOptions(forms="plain"), LayerOptions(forms="fast")
 DEFAULT = LayerOptions()

@@ -156,7 +156,7 @@ def test_csv_and_text_of_means_over_seeds():
   seeds = {"value": 0.75, "std": 0.01, "total": 3, "interval": [0.725, 0.775]}
   alone = {"value": 0.75, "std": None, "total": 1, "interval": None}
   assert tables.format_metric(seeds) == "75.0 ± 1.0% (3 seeds; 95% CI 72.5-77.5%)"
-  assert tables.format_metric(alone) == "75.0% (1 seed)"
+  assert tables.format_metric(alone) == "75.0% (1 seed, no interval)"
   assert tables.format_metric(mean(0.5)) == "0.50 (n = 100; 95% CI 0.45 to 0.55)"
   text = tables.csv_table([{"a": seeds}, {"a": share(1, 2)}], ["a"])
   assert text.splitlines()[0] == "a,a_count,a_total,a_low,a_high,a_std"

@@ -9,7 +9,7 @@ import subprocess
 import sys
 
 import pytest
-from hostile import DATA, error_of, in_all_forms, read
+from hostile import ATTACKS, DATA, SYSTEM, error_of, in_all_forms, read
 from torch_archives import (
   call,
   dictionary,
@@ -25,91 +25,6 @@ from torch_archives import (
 
 # --- what asks for more than data
 
-
-class Call:
-  """Pickled as a call of a function, which unpickling would run."""
-
-  def __init__(self, function, *arguments, state=None):
-    self.reduced = (function, arguments, state) if state else (function, arguments)
-
-  def __reduce__(self):
-    return self.reduced
-
-
-def stack_global(module, name):
-  short = [b"\x8c" + bytes([len(text)]) + text.encode() for text in (module, name)]
-  return b"".join(short) + b"\x93"
-
-
-SYSTEM, COMMAND = named("os.system"), plain("touch ran")
-ATTACKS = {
-  "pickled by Python": ("posix.system", pickle.dumps(Call(os.system, "touch ran"), 2)),
-  "protocol 4": ("posix.system", pickle.dumps(Call(os.system, "touch ran"), 4)),
-  "protocol 0": ("posix.system", pickle.dumps(Call(os.system, "touch ran"), 0)),
-  "evaluated": ("builtins.eval", pickle.dumps(Call(eval, "open('ran', 'w')"), 4)),
-  "evaluated in Python 2": ("__builtin__.eval", pickle.dumps(Call(eval, "open('ran', 'w')"), 2)),
-  "executed": ("builtins.exec", pickle.dumps(Call(exec, "open('ran', 'w')"), 4)),
-  "a process": ("subprocess.Popen", pickle.dumps(Call(subprocess.Popen, ["touch", "ran"]), 4)),
-  "a connection": (
-    "socket.create_connection",
-    pickle.dumps(Call(socket.create_connection, ("localhost", 1)), 2),
-  ),
-  "GLOBAL alone": ("os.system", finished(SYSTEM)),
-  "GLOBAL, dropped": ("os.system", finished(SYSTEM, b"0N")),
-  "REDUCE": ("os.system", finished(SYSTEM, COMMAND, b"\x85R")),
-  "STACK_GLOBAL": ("os.system", finished(stack_global("os", "system"), COMMAND, b"\x85R")),
-  "STACK_GLOBAL of what is memorised": (
-    "os.system",
-    finished(b"\x8c\x02os\x94\x8c\x06system\x940h\x00h\x01\x93"),
-  ),
-  "INST": ("os.system", finished(b"(", COMMAND, b"ios\nsystem\n")),
-  "OBJ": ("os.system", finished(b"(", SYSTEM, COMMAND, b"o")),
-  "NEWOBJ": ("os.system", finished(SYSTEM, COMMAND, b"\x85\x81")),
-  "NEWOBJ_EX": ("os.system", finished(SYSTEM, COMMAND, b"\x85}\x92")),
-  "BUILD": ("evil.Evil", finished(named("evil.Evil"), b")\x81", dictionary(a=COMMAND), b"b")),
-  "import": ("evil.anything", finished(named("evil.anything"))),
-  "a dotted name": (
-    "os.path.os.system",
-    finished(b"\x80\x04", stack_global("os", "path.os.system")),
-  ),
-  "a dotted name behind a layer": (
-    "torch.nn.modules.x.os.system",
-    finished(stack_global("torch.nn.modules.x", "os.system")),
-  ),
-  "a layer's module": (
-    "torch.nn.modules.x.os.system",
-    finished(named("torch.nn.modules.x.os.system")),
-  ),
-  "a layer's attribute": (
-    "torch.nn.modules.conv.Conv2d.forward",
-    finished(stack_global("torch.nn.modules.conv", "Conv2d.forward")),
-  ),
-  "a network's name behind a module's": (
-    "model.os.PPNet",
-    finished(stack_global("model", "os.PPNet")),
-  ),
-  "a name with a space": ("os.path PPNet", finished(b"cos path\nPPNet\n")),
-  "a name with a line's end": ("os?.PPNet", finished(stack_global("os\n", "PPNet"))),
-  "a network's name": ("os.systemPPNet", finished(named("os.systemPPNet"))),
-  "nothing but a dot": (".", finished(stack_global("", ""))),
-  "torch.hub": ("torch.hub.load", finished(call("torch.hub.load", plain("someone/evil")))),
-  "torch.load": ("torch.serialization.load", finished(call("torch.serialization.load"))),
-  "numpy": (
-    "numpy.core.multiarray._reconstruct",
-    finished(call("numpy.core.multiarray._reconstruct", named("numpy.ndarray"))),
-  ),
-  "getattr": ("__builtin__.getattr", finished(call("__builtin__.getattr", named("torch.device")))),
-  "import_module": ("importlib.import_module", finished(call("importlib.import_module"))),
-  "a made object": (
-    "os.system",
-    finished(call("copy_reg._reconstructor", SYSTEM, named("__builtin__.object"), plain(None))),
-  ),
-  "in a key": ("os.system", finished(b"}", SYSTEM, plain(1), b"s")),
-  "in a state dict": ("os.system", finished(dictionary(b=SYSTEM, a=tensor()))),
-  "in a layer": ("os.system", finished(layer(hook=SYSTEM))),
-  "in a persistent id": ("os.system", finished(items(plain("storage"), SYSTEM), b"Q")),
-  "behind a value": ("os.system", finished(plain(1), b"0", SYSTEM)),
-}
 EVIL = (
   "open('imported', 'w')\nclass Evil:\n  def __setstate__(self, state):\n    open('ran', 'w')\n"
 )

@@ -65,19 +65,42 @@ def test_programs_wait_for_each_other(tmp_path, monkeypatch, caplog, end):
     assert entered.wait(10)
     waiting.join()
   assert "waiting for another program" in caplog.text
-  assert not list((tmp_path / "cache").iterdir())
+  assert not list(tmp_path.iterdir())
+
+
+def test_who_waits_for_a_held_folder_gets_it_when_it_is_free(tmp_path, monkeypatch, caplog):
+  monkeypatch.setattr(files, "_PATIENCE", 0.0)
+  entered = threading.Event()
+
+  def enter():
+    with files.held(tmp_path, wait=True):
+      entered.set()
+
+  with caplog.at_level("INFO", "jprotop"):
+    waiting = threading.Thread(target=enter)
+    with files.held(tmp_path):
+      waiting.start()
+      assert not entered.wait(0.3)
+    assert entered.wait(10)
+    waiting.join()
+  assert "waiting for another program" in caplog.text
 
 
 def test_an_error_in_the_block_lets_the_next_one_in(tmp_path):
-  with pytest.raises(InputError), files.one_at_a_time(tmp_path):
+  with pytest.raises(InputError), files.one_at_a_time(tmp_path / "a"):
     missing()
-  with files.one_at_a_time(tmp_path):
-    assert [path.name for path in tmp_path.iterdir()] == [".lock"]
+  with files.one_at_a_time(tmp_path / "a"):
+    assert [path.name for path in tmp_path.iterdir()] == [".a.lock"]
+
+
+def test_programs_for_other_things_do_not_wait(tmp_path):
+  with files.one_at_a_time(tmp_path / "a"), files.one_at_a_time(tmp_path / "b"):
+    assert len(list(tmp_path.iterdir())) == 2
 
 
 def test_where_nothing_can_be_written_nobody_waits(tmp_path):
   (tmp_path / "file").write_text("no folder")
   entered = False
-  with files.one_at_a_time(tmp_path / "file"):
+  with files.one_at_a_time(tmp_path / "file" / "a"):
     entered = True
   assert entered

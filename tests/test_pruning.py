@@ -10,11 +10,12 @@ from commands import command
 import jprotop
 from jprotop.errors import InputError
 from jprotop.experiments import prune
+from jprotop.prototypes import push
 from jprotop.runs import config as base
 from jprotop.runs import run as runs
 from jprotop.runs.config_keys import apply_changes
 from jprotop.runs.records import check_record
-from jprotop.training import last_layer, phases, pruning
+from jprotop.training import activations, last_layer, phases, pruning
 
 CLASSES = (0, 0, 1, 1, 2, 2)
 # Classes of the nearest images of six prototypes; those of prototypes 1 and 4 are mostly others'.
@@ -58,10 +59,15 @@ def without_rows(variables, rows):
 def test_the_kept_network_says_what_the_whole_one_says_with_rows_of_zeros(tiny):
   model, variables = tiny
   images = np.random.default_rng(0).random((4, 64, 64, 3)).astype(np.float32)
-  origin = {"image": np.arange(6), "box": np.arange(24).reshape(6, 4)}
+  origin = push.Provenance(
+    image=np.arange(6),
+    cell=np.zeros((6, 2), int),
+    box=np.arange(24).reshape(6, 4),
+    sq_dist=np.zeros(6),
+  )
   smaller, fewer, origin = pruning.keep(model, variables, origin, KEPT)
   assert smaller.prototype_class == (0, 1, 1, 2)
-  assert origin["image"].tolist() == [0, 2, 3, 5] and origin["box"][1].tolist() == [8, 9, 10, 11]
+  assert origin.image.tolist() == [0, 2, 3, 5] and origin.box[1].tolist() == [8, 9, 10, 11]
   found = jax.jit(smaller.apply)(fewer, images)
   wanted = jax.jit(model.apply)(without_rows(variables, [1, 4]), images)
   np.testing.assert_allclose(found.logits, wanted.logits, rtol=1e-4, atol=1e-5)
@@ -104,11 +110,11 @@ def test_tuning_on_activations_is_the_training_step_on_images(
   }
   config = apply_changes(opened.config, changes)
   assert len(opened.seen.train) * config["train"]["data"]["copies"] == 30
-  monkeypatch.setattr(last_layer, "_GROUP_BYTES", 500)
+  monkeypatch.setattr(activations, "_GROUP_BYTES", 500)
   fast = tuned(opened, config, 3)
-  monkeypatch.setattr(last_layer, "MAX_MEMORY_BYTES", 0)  # a file, not memory
+  monkeypatch.setattr(activations, "MAX_MEMORY_BYTES", 0)  # a file, not memory
   filed = tuned(opened, config, 3)
-  monkeypatch.setattr(last_layer, "is_stored", lambda *_: False)
+  monkeypatch.setattr(activations, "is_stored", lambda *_: False)
   slow = tuned(opened, config, 3)
   before = np.asarray(opened.variables["params"]["last_layer"])
   after = np.asarray(slow["params"]["last_layer"])
@@ -135,7 +141,7 @@ def test_tuning_on_activations_is_the_training_step_on_images(
 def test_activations_are_kept_only_where_no_pass_changes_them(protocol, network, once):
   plan = phases.make_phases(base.get_config().to_dict()["train"], protocol)
   config = {"train": {"protocol": protocol, "network": network}}
-  stored = [last_layer.is_stored(config, phase) for phase in plan]
+  stored = [activations.is_stored(config, phase) for phase in plan]
   assert stored == [False] * (len(plan) - 1) + [once]
 
 
@@ -152,8 +158,8 @@ def test_the_pruned_run_opens_and_says_what_it_should(opened, tmp_path, monkeypa
   assert numbers["purity"]["count"] == 3 + 4 + 2 + 4
   model, variables, info = jprotop.load(str(tmp_path / "new"))
   assert model.prototype_class == (0, 1, 1, 2) and info["finished"]
-  for name, array in info["provenance"].items():
-    np.testing.assert_array_equal(array, opened.provenance[name][KEPT])
+  for name, array in info["provenance"].as_arrays().items():
+    np.testing.assert_array_equal(array, getattr(opened.provenance, name)[KEPT])
   images = opened.dataset.test.pixels[:4] / np.float32(255)
   found = jax.jit(model.apply)(variables, images).logits
   whole = without_rows(opened.variables, [1, 4])

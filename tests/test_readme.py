@@ -11,7 +11,7 @@ from jprotop.runs.config_files import config_path
 
 ROOT = pathlib.Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 
 
 def resolve(name):
@@ -45,7 +45,7 @@ def test_every_name_exists():
 def test_links_lead_somewhere():
   for page in PAGES:
     for target in re.findall(r"\]\((?!https?:)([^)#]+)", page.read_text()):
-      assert (page.parent / target).exists(), f"{page.name}: {target}"
+      assert (page.parent / target).exists(), f"{page}: {target}"
 
 
 def test_the_readme_is_short():

@@ -194,3 +194,20 @@ def test_least_active_rectangle_is_the_best_of_all(data):
   cells, level = slow_least_active(similarity_map, source)
   assert found.sum() == -cells
   assert similarity_map[found].mean() == pytest.approx(level)
+
+
+def test_upsample_equals_opencvs_linear_and_keeps_border_cells_equal():
+  maps = np.random.default_rng(0).normal(0, 3, (2, 7, 5)).astype(np.float32)
+  wanted = [cv2.resize(m, (100, 63), interpolation=cv2.INTER_LINEAR) for m in maps]
+  found = regions.upsample(maps, 63, 100, "bilinear")
+  np.testing.assert_allclose(found, wanted, atol=2e-5)
+  assert (found[:, :4] == found[:, :1]).all() and (found[:, :, -10:] == found[:, :, -1:]).all()
+
+
+@given(st.integers(0, 2**32 - 1))
+def test_tight_boxes_are_those_of_each_mask(seed):
+  masks = np.random.default_rng(seed).random((4, 3, 5, 6)) < 0.2
+  found = regions.tight_boxes(masks)
+  for place in np.ndindex(4, 3):
+    wanted = regions.tight_box(masks[place]) if masks[place].any() else (0, 0, 0, 0)
+    assert tuple(found[place]) == wanted

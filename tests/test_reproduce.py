@@ -8,13 +8,17 @@ import shutil
 
 import pytest
 from commands import command
+from matplotlib.figure import Figure
 
 from configs import tiny
 from jprotop.cli import reproduce
+from jprotop.cli.measuring import measure_into
 from jprotop.cli.study import stages
 from jprotop.errors import InputError
 from jprotop.experiments import EXPERIMENTS
 from jprotop.experiments.experiment import record_kinds
+from jprotop.files import held
+from jprotop.report import canvas, tables
 from jprotop.runs import run as runs
 from jprotop.runs.config import NETWORKS
 from jprotop.runs.records import check_results
@@ -99,6 +103,8 @@ def test_the_report_shows_claims_tables_and_captioned_pictures(finished):
   assert not re.search(r"""(src|href)=["']?https?:""", page)
   share = found["success_rate"]["standard"]["paper"]["rate_at"]["1"]
   assert f"({share['count']}/{share['total']}" in page
+  sample = found["success_rate"]["standard"]["paper"]["sample"]
+  assert f"{sample['available']} test images, {sample['correct']} classified correctly" in page
 
 
 def test_given_again_it_repeats_nothing(finished):
@@ -118,6 +124,65 @@ def test_a_changed_setting_repeats_the_stages_that_use_it_and_no_other(copy):
   found = json.loads((copy / "results.json").read_text())
   # Accuracies of the other networks are those of another setting, so they are not reported.
   assert found["accuracy"].keys() == {"standard"} and found["success_rate"]
+
+
+def drawing(numbers):
+  """Vanishing head, quickly: known numbers, and a picture that shows how many steps it took."""
+
+  def measure(run, out, beside=None):
+    steps = run.config["measure"]["attack"]["num_steps"]
+    canvas.save(Figure(figsize=(steps, 1)), out / "figures/vanishing_head_0.png")
+    return {**numbers, "num_steps": steps}
+
+  return dataclasses.replace(EXPERIMENTS["vanishing_head"], measure=measure)
+
+
+def test_figures_that_another_command_replaced_are_measured_again(copy, capsys, monkeypatch):
+  """The user's own attack into the network's folder must not stand beside the study's numbers."""
+  figure, stamped = copy / "standard/figures/vanishing_head_0.png", stamps(copy)
+  numbers = json.loads((copy / "results.json").read_text())["vanishing_head"]
+  monkeypatch.setitem(EXPERIMENTS, "vanishing_head", drawing(numbers["standard"]))
+  run = runs.open_run(copy / "standard", changes={"measure.attack.num_steps": 1})
+  measure_into(EXPERIMENTS["vanishing_head"], run, copy / "standard")
+  theirs = figure.read_bytes()
+  # Until then the numbers are still the study's, and its report does not show the pictures.
+  reproduce.reproduce(config(), copy, {}, ["table1"])
+  assert json.loads((copy / "results.json").read_text())["vanishing_head"] == numbers
+  page = (copy / "report.html").read_text()
+  assert "network: vanishing head 1." not in page and "left out" in page
+  capsys.readouterr()
+  found = reproduce.reproduce(config(), copy, {}, ["vanishing_head", "table1"])
+  printed = capsys.readouterr().out
+  assert "measured again" in printed and "figures/vanishing_head_0.png" in printed
+  assert found["vanishing_head"] == numbers and figure.read_bytes() != theirs
+  assert "network: vanishing head 1." in (copy / "report.html").read_text()
+  changed = {name for name, time in stamps(copy).items() if time != stamped[name]}
+  assert changed == {"standard/vanishing_head"}
+
+
+def test_two_commands_in_one_study_s_folder(copy):
+  before = stamps(copy)
+  with held(copy), pytest.raises(InputError, match=r"another command is writing into .*study"):
+    reproduce.reproduce(config(), copy, {}, [])
+  assert stamps(copy) == before
+
+
+def test_who_went_from_head_to_stomach_is_in_results_report_and_tables(finished):
+  found = json.loads((finished / "results.json").read_text())
+  record = found["head_on_stomach"]["standard"]
+  ways = {(m["sat_on"], m["target"]): m["moved_to_target"] for m in record["movements"]}
+  counted = {}
+  for row in record["images"]:
+    way = (row["prototype_sits_on"] or "background", row["target"])
+    arrived, total = counted.get(way, (0, 0))
+    counted[way] = (arrived + row["moved_to_target"], total + 1)
+  assert {way: (s["count"], s["total"]) for way, s in ways.items()} == counted
+  assert [(row["sat_on"], row["target"]) for row in found["targets"]] == list(ways)
+  with open(finished / "tables/targets.csv", newline="") as file:
+    rows = list(csv.DictReader(file))
+  assert [int(row["moved_to_target_count"]) for row in rows] == [s["count"] for s in ways.values()]
+  page = re.sub(r"</?span>", "", (finished / "report.html").read_text())
+  assert all(tables.format_share(share) in page for share in ways.values())
 
 
 def test_a_given_run_is_measured_where_the_study_is_and_left_alone(finished, tmp_path):
@@ -207,7 +272,7 @@ def test_studies_are_collected(finished, tmp_path):
     (["--config.train.alteration.classes=7"], "label 7 does not exist"),
     (["--config.measure.alteration.classes=7"], "label 7 does not exist"),
     (["--config.jpeg.quality=96"], "jpeg.quality is train.alteration.parameter since jprotop 0.2"),
-    (["--config.measure.success_rate.top_k=0"], "top_k=0 must be at least 1"),
+    (["--config.measure.success_rate.top_k=0"], "top_k=0 must be a whole number from 1"),
     (["--config.measure.success_rate.ablate=standrd"], "'standrd' is not known"),
   ],
 )
@@ -218,3 +283,40 @@ def test_bad_input_gets_one_message_before_anything_is_trained(study, tmp_path, 
   assert done.returncode == 1
   assert message in done.stderr and "Traceback" not in done.stderr
   assert not list(tmp_path.rglob("checkpoints"))
+
+
+def edit(path, change):
+  """Changes a file of JSON as a text editor does."""
+  value = json.loads(path.read_text())
+  change(value)
+  path.write_text(json.dumps(value, indent=2))
+
+
+@pytest.mark.parametrize(
+  "damage",
+  [
+    lambda path: edit(path, lambda written: written["record"].update(mean_distance=0.123)),
+    lambda path: path.write_text(path.read_text()[:100]),
+    lambda path: path.write_text("[]"),
+    lambda path: edit(path, lambda written: written.pop("record")),
+  ],
+)
+def test_a_stage_that_was_edited_or_damaged_is_measured_again(damage, copy, monkeypatch, caplog):
+  path = copy / "standard/stages/vanishing_head.json"
+  record = json.loads(path.read_text())["record"]
+  damage(path)
+  measured = []
+  experiment = dataclasses.replace(
+    EXPERIMENTS["vanishing_head"], measure=lambda run, out, **_: measured.append(1) or record
+  )
+  monkeypatch.setitem(EXPERIMENTS, "vanishing_head", experiment)
+  found = reproduce.reproduce(config(), copy, {}, ["vanishing_head"])
+  assert measured == [1] and found["vanishing_head"]["standard"] == record
+  assert str(path) in caplog.text and "measured again" in caplog.text
+  assert json.loads(path.read_text())["record"] == record
+
+
+def test_edited_results_of_a_study_are_not_collected(copy, tmp_path):
+  edit(copy / "results.json", lambda found: found["accuracy"]["standard"].update(test={}))
+  with pytest.raises(InputError, match=r"results\.json: accuracy was changed since jprotop"):
+    reproduce.collect_runs([str(copy)], tmp_path / "tables")

@@ -1,5 +1,6 @@
 """results.json says what its schema says, and a file that does not is told where."""
 
+import concurrent.futures
 import copy
 import json
 import pathlib
@@ -223,11 +224,10 @@ CONFIG = study_results.config()
 
 
 def test_update_keeps_other_records_and_names_each_command(tmp_path):
-  add = lambda command, record: results.update_results(  # noqa: E731
-    tmp_path, CONFIG, command, {command: lambda before: record}, data="abc"
+  results.update_results(
+    tmp_path, CONFIG, "accuracy", {"accuracy": lambda before: {"test": {}}}, data="abc"
   )
-  add("accuracy", {"test": {}})
-  add("prune", {"num_pruned": 1})
+  add(tmp_path, "prune", {"num_pruned": 1})
   found = results.read_results(tmp_path)
   assert found["config"] == CONFIG and found["data"] == "abc"
   assert found["accuracy"] == {"standard": {"test": {}}}
@@ -253,10 +253,103 @@ def test_update_gives_what_there_was_and_keeps_other_networks(tmp_path):
   assert results.read_results(tmp_path) == found
 
 
-def test_results_that_are_no_json_say_so(tmp_path):
-  (tmp_path / "results.json").write_text("{")
-  with pytest.raises(InputError, match="is not JSON"):
+def add(folder, name, record):
+  """What the command of an experiment does once it has measured."""
+  return results.update_results(folder, CONFIG, name, {name: lambda before: record})
+
+
+@pytest.mark.parametrize(
+  ("content", "words"),
+  [
+    (b"{", "is not JSON"),
+    (b"", "is not JSON"),
+    (b"\xff\xfe", "is not JSON"),
+    (b"[" * 100_000, "is not JSON"),
+    (b"[]", "does not hold what jprotop writes there"),
+    (b"null", "does not hold what jprotop writes there"),
+    (None, "cannot be read"),
+  ],
+)
+def test_a_damaged_file_says_so_and_what_to_do(content, words, tmp_path):
+  path = tmp_path / "results.json"
+  path.mkdir() if content is None else path.write_bytes(content)
+  for read in (lambda: results.read_results(tmp_path), lambda: add(tmp_path, "accuracy", {})):
+    with pytest.raises(InputError, match=rf"results\.json {words}.*; move it away and run again"):
+      read()
+
+
+EDITS = {
+  "accuracy": lambda found: found["accuracy"]["standard"].update(value=0.51),
+  "config": lambda found: found["config"]["train"].update(seed=7),
+  "data": lambda found: found.update(data="another"),
+  "table1": lambda found: found.update(table1=[{"backbone": "resnet18"}]),
+}
+
+
+@pytest.mark.parametrize("entry", EDITS)
+def test_what_was_edited_is_not_believed_until_it_is_measured_again(entry, tmp_path):
+  results.update_results(
+    tmp_path, CONFIG, "accuracy", {"accuracy": lambda before: {"value": 0.5}}, data="abc"
+  )
+  found = json.loads((tmp_path / "results.json").read_text())
+  EDITS[entry](found)
+  edited = json.dumps(found)
+  (tmp_path / "results.json").write_text(edited)
+  words = rf"results\.json: {entry} was changed since .*; delete that entry"
+  with pytest.raises(InputError, match=words):
     results.read_results(tmp_path)
+  with pytest.raises(InputError, match=words):
+    add(tmp_path, "prune", {})
+  assert (tmp_path / "results.json").read_text() == edited
+  del found[entry]  # As told.
+  (tmp_path / "results.json").write_text(json.dumps(found))
+  again = add(tmp_path, "accuracy", {"value": 0.5})
+  assert results.read_results(tmp_path) == again
+
+
+def test_another_order_and_layout_of_the_file_is_no_edit(tmp_path):
+  found = add(tmp_path, "accuracy", {"by_class": {"2": 0.1, "10": 0.3}, "pair": [1, 2.0]})
+  text = json.dumps(json.loads((tmp_path / "results.json").read_text()), sort_keys=True)
+  (tmp_path / "results.json").write_text(text)
+  assert results.read_results(tmp_path) == found
+
+
+def test_keys_that_are_numbers_and_pairs_have_the_digest_of_what_comes_back(tmp_path):
+  add(tmp_path, "accuracy", {"by_k": {2: 0.1, 10: 0.3}, "pair": (1, 2)})
+  found = results.read_results(tmp_path)["accuracy"]["standard"]
+  assert found == {"by_k": {"2": 0.1, "10": 0.3}, "pair": [1, 2]}
+
+
+def test_results_without_digests_are_refused(tmp_path):
+  (tmp_path / "results.json").write_text(json.dumps(whole_study()))
+  with pytest.raises(InputError, match=r"has no digests, .*move it away"):
+    results.read_results(tmp_path)
+
+
+def test_a_study_that_is_written_anew_says_which_edits_are_lost(tmp_path, caplog):
+  results.write_results(tmp_path, whole_study())
+  results.write_results(tmp_path, whole_study())
+  assert not caplog.text
+  found = json.loads((tmp_path / "results.json").read_text())
+  found["claims"] = []
+  (tmp_path / "results.json").write_text(json.dumps(found))
+  results.write_results(tmp_path, whole_study())
+  assert "results.json: what was changed in claims is written anew" in caplog.text
+  assert results.read_results(tmp_path)["claims"]
+
+
+def test_two_commands_at_once_lose_nothing_of_each_other(tmp_path, monkeypatch):
+  monkeypatch.setattr(results, "environment", dict)
+
+  def command(number):
+    for update in range(25):
+      add(tmp_path, f"experiment_{number}_{update}", {"number": number})
+
+  with concurrent.futures.ThreadPoolExecutor(2) as pool:
+    list(pool.map(command, range(2)))
+  found = results.read_results(tmp_path)
+  assert len([name for name in found if name.startswith("experiment_")]) == 50
+  assert [path.name for path in tmp_path.iterdir()] == ["results.json"]
 
 
 @pytest.mark.parametrize(

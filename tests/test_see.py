@@ -1,8 +1,10 @@
 """One look at images: splits and arrays, what belongs to each and to all, files, and programs."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
+from miniature import drawn_split
 
 from jprotop.data import batches, device_jpeg
 from jprotop.networks.backbone import BackboneClassifier
@@ -12,21 +14,9 @@ from jprotop.prototypes.see import Network, see, see_in_batches
 SIZE = 64
 
 
-class _Split:
-  """As much of a Split as batches need."""
-
-  def __init__(self, count):
-    rng = np.random.default_rng(0)
-    self.pixels = rng.integers(0, 256, (count, SIZE, SIZE, 3), np.uint8)
-    self.label = rng.integers(0, 3, count)
-
-  def __len__(self):
-    return len(self.pixels)
-
-
 @pytest.fixture(scope="module")
 def split():
-  return _Split(7)
+  return drawn_split(7, SIZE)
 
 
 @pytest.fixture(scope="module")
@@ -97,7 +87,7 @@ def test_in_files_everything_is_seen_as_it_comes_back_from_them(tiny, images):
   network = Network(*tiny).in_files(20)
   assert network.in_files(None) == network and network.survive_jpeg == 20
   found = see(network, images, selectors.logits, batch_size=4)
-  files = np.asarray(device_jpeg.round_trip(images, 20))
+  files = np.asarray(device_jpeg.round_trip(jnp.asarray(images), 20))
   close(found, see(Network(*tiny), files, selectors.logits, batch_size=4))
   assert np.abs(found - see(Network(*tiny), images, selectors.logits, batch_size=4)).max() > 1e-3
 

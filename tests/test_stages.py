@@ -131,11 +131,16 @@ def test_a_stage_that_is_added_leaves_the_form_and_the_numbers_of_the_others(
   assert found["counting"] == {"standard": {"number": 3}, "altered": {"number": 3}}
   assert found["vanishing_head"].keys() == {"standard", "adversarial"}
   assert found["vanishing_head"]["standard"] == before["vanishing_head"]["standard"]
-  ours = ("counting", "vanishing_head", "environment")
+  ours = ("counting", "vanishing_head", "environment", "files", "digests")
   assert {name: found[name] for name in before if name not in ours} == {
     name: value for name, value in before.items() if name not in ours
   }
   records.check_results(found, record_kinds(), "results.json")
+  added = {
+    "counting": found["files"]["counting"],
+    "vanishing_head": found["files"]["vanishing_head"],
+  }
+  assert found["files"] == {**before["files"], **added}
   assert {path: path.stat().st_mtime_ns for path in stamps} == stamps
   added = {path.relative_to(workdir) for path in workdir.rglob("stages/*.json")} - {
     path.relative_to(workdir) for path in stamps

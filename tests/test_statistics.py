@@ -118,6 +118,21 @@ def test_bootstrap_of_nothing_or_of_what_is_no_number_is_nan(values):
   assert np.isnan(statistics.bootstrap_interval(values)).tolist() == [True, True]
 
 
+@given(seed=st.integers(0, 2**32), size=st.integers(2, 30))
+@settings(deadline=None, max_examples=20)
+def test_a_weight_goes_with_its_value_wherever_it_is_drawn(seed, size):
+  rng = np.random.default_rng(seed)
+  values, weights = rng.normal(size=size), rng.uniform(0.1, 3, size)
+  drawn = np.random.default_rng(5).integers(0, size, (300, size))
+  means = [(values[i] * weights[i]).sum() / weights[i].sum() for i in drawn]
+  found = statistics.bootstrap_interval(values, resamples=300, seed=5, weights=weights)
+  np.testing.assert_allclose(found, np.quantile(means, [0.025, 0.975]), atol=1e-9)
+  mean = statistics.mean(values, weights)
+  assert mean["value"] == pytest.approx(np.average(values, weights=weights))
+  equal = statistics.bootstrap_interval(values, resamples=300, weights=np.full(size, 2.0))
+  np.testing.assert_allclose(equal, statistics.bootstrap_interval(values, resamples=300))
+
+
 def test_bootstrap_of_many_values_takes_little_memory():
   values = np.arange(100_000.0)
   tracemalloc.start()

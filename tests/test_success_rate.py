@@ -165,18 +165,17 @@ def test_images_that_are_drawn_are_correct_and_the_seed_says_which():
   label = np.arange(40) % 2
   logits = np.eye(2)[label]
   logits[::4] = 1 - logits[::4]  # every fourth is wrong
-  drawn = draw_correct(logits, label, 10, seed=0)
+  drawn, correct = draw_correct(logits, label, 10, seed=0)
   assert len(drawn) == 10 and (np.diff(drawn) > 0).all() and (drawn % 4 > 0).all()
-  assert (drawn == draw_correct(logits, label, 10, seed=0)).all()
-  assert (drawn != draw_correct(logits, label, 10, seed=1)).any()
+  assert correct == 30
+  assert (drawn == draw_correct(logits, label, 10, seed=0)[0]).all()
+  assert (drawn != draw_correct(logits, label, 10, seed=1)[0]).any()
   # Where there are fewer: all of them.
-  assert draw_correct(logits, label, 100, seed=0).tolist() == [i for i in range(40) if i % 4]
+  every, correct = draw_correct(logits, label, 100, seed=0)
+  assert every.tolist() == [i for i in range(40) if i % 4] and correct == 30
   other = np.arange(40) < 6
-  with pytest.raises(InputError, match="only 30 of 40 test images are classified correctly"):
-    draw_correct(logits, label, 31, seed=0, all_if_fewer=False)
-  assert len(draw_correct(logits, label, 30, seed=0, all_if_fewer=False)) == 30
-  both = draw_correct(logits, label, 100, seed=0, also_correct=other)
-  assert both.tolist() == [1, 2, 3, 5]
+  both, correct = draw_correct(logits, label, 100, seed=0, also_correct=other)
+  assert both.tolist() == [1, 2, 3, 5] and correct == 4
   for arguments, message in (
     ({"count": 0}, "num_images=0 must be at least 1"),
     ({"also_correct": np.zeros(40, bool)}, "by both networks"),
@@ -248,6 +247,9 @@ def test_measure_takes_one_protocol_and_images_that_another_network_gets_right(
   assert found.keys() == {"authors"}
   rows = read_rows(tmp_path / "success_rate_authors.csv")
   assert [row["image_id"] for row in rows] == [split.image_id[i] for i in right[:2]]
+  sample = found["authors"]["sample"]
+  assert (sample["correct"], sample["networks"], sample["taken"]) == (2, 2, 2)
+  assert "2 classified correctly by both networks" in "\n".join(success_rate.tell(found, tmp_path))
 
 
 def test_more_images_than_there_are_takes_all_and_says_so(open_with, tmp_path):
@@ -257,8 +259,12 @@ def test_more_images_than_there_are_takes_all_and_says_so(open_with, tmp_path):
   right = accuracy.correct(trained.network, trained.seen.test, batch_size=size).sum()
   assert found["num_images"] + found["num_not_attackable"] == right
   assert found["num_fewer_than_asked"] == 1000 - right
-  printed = "\n".join(success_rate.tell({"paper": found}, tmp_path))
-  assert f"{1000 - right} images fewer than asked for" in printed
+  count = len(trained.seen.test)
+  assert found["sample"] == {
+    "asked": 1000, "available": count, "correct": right, "networks": 1, "taken": right
+  }  # fmt: skip
+  said = f"{count} test images, {right} classified correctly, {right} taken (1000 asked for)"
+  assert said in "\n".join(success_rate.tell({"paper": found}, tmp_path))
 
 
 @pytest.mark.parametrize(

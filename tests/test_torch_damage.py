@@ -7,12 +7,26 @@ import zipfile
 
 import numpy as np
 import pytest
-from hostile import DATA, error_of, in_all_forms, read
+from hostile import (
+  DATA,
+  GOOD_STORAGES,
+  GOOD_TENSORS,
+  TAR_PICKLE,
+  WIDE,
+  deep,
+  error_of,
+  in_all_forms,
+  keys_in_files,
+  read,
+  row_with_keys,
+)
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from torch_archives import (
   dictionary,
   finished,
+  plain,
+  tar_file,
   tensor,
 )
 
@@ -206,3 +220,37 @@ def test_noise(sandbox, content, start):
   for file in (start + content, *in_all_forms(start + content).values()):
     with pytest.raises(InputError):
       read(sandbox, file)
+
+
+# --- keys, which are hashed
+
+
+def test_the_files_that_keys_are_put_into_are_good(folder):
+  found = read(folder, tar_file(TAR_PICKLE, tensors=GOOD_TENSORS, storages=GOOD_STORAGES))
+  assert found.state["a"].tobytes() == DATA
+  with pytest.raises(InputError, match="storage 0 is not there"):
+    read(folder, row_with_keys(b"]"))
+
+
+@pytest.mark.parametrize("where", keys_in_files(b""))
+def test_what_is_no_key_is_neither_hashed_nor_written_out(folder, where):
+  for key in (deep(1000), WIDE, b"]" + b"\x85" * 20, b"}"):
+    message = error_of(folder, keys_in_files(key)[where])
+    assert (
+      "neither texts nor numbers" in message  # refused
+      or "claims to have a value of type" in message  # told of by its type
+      or ("damaged" in message and "((" not in message)  # of no use as a number
+    )
+
+
+def test_to_hash_a_key_may_take_more_stack_than_there_is(folder):
+  """It ended the process."""
+  with pytest.raises(InputError, match="neither texts nor numbers"):
+    read(folder, keys_in_files(deep(150_000))["row, storages"])
+
+
+def test_names_without_end_are_quoted_in_part(folder):
+  long = "x" * 2**20
+  names = b"".join(plain(f"{long}{n}") + plain(0) for n in range(8))
+  message = error_of(folder, in_all_forms(finished(b"}(" + names + b"u"))["zip"])
+  assert "are no tensors" in message

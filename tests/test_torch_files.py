@@ -224,7 +224,7 @@ def test_other_files_are_refused(tmp_path, name):
 
 
 def test_what_is_no_file_is_refused(tmp_path):
-  for path, reason in {tmp_path: "directory", tmp_path / "none.pth": "No such file"}.items():
+  for path, reason in {tmp_path: "is a folder", tmp_path / "none.pth": "does not exist"}.items():
     with pytest.raises(InputError, match=reason):
       torch_files.read(path)
 

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import logging
+import re
 import shutil
 
 import jax
@@ -16,11 +17,11 @@ from jprotop.data import batches
 from jprotop.errors import InputError
 from jprotop.prototypes import accuracy, selectors
 from jprotop.prototypes.see import Network, see
-from jprotop.runs import checkpoints
+from jprotop.runs import checkpoints, config_checks
 from jprotop.runs import config as base
 from jprotop.runs import run as runs
 from jprotop.runs.config_keys import apply_changes
-from jprotop.training import last_layer, loop, phases, pretrained, steps
+from jprotop.training import activations, loop, phases, pretrained, steps
 from jprotop.training.robust import Perturbation
 
 PHASES = ("pretrain", "warm", "joint", "push", "last_layer")
@@ -94,13 +95,13 @@ def copy(run, tmp_path):
 @pytest.fixture
 def kill(monkeypatch):
   """kill(after): the program dies in the middle of the epoch that follows `after` whole ones."""
-  original, original_pass = batches.AugmentedEpochs.epoch, last_layer.one_pass
+  original, original_groups = batches.Epochs.epoch, activations.groups
 
   def arrange(after):
-    def one_pass(model, stored, augmented, number, *args, **keywords):
+    def groups(stored, plan, number):
       if number == after:
         raise Killed
-      return original_pass(model, stored, augmented, number, *args, **keywords)
+      return original_groups(stored, plan, number)
 
     def epoch(self, number):
       for batch_number, batch in enumerate(original(self, number)):
@@ -108,8 +109,8 @@ def kill(monkeypatch):
           raise Killed
         yield batch
 
-    monkeypatch.setattr(batches.AugmentedEpochs, "epoch", original if after is None else epoch)
-    monkeypatch.setattr(last_layer, "one_pass", original_pass if after is None else one_pass)
+    monkeypatch.setattr(batches.Epochs, "epoch", original if after is None else epoch)
+    monkeypatch.setattr(activations, "groups", original_groups if after is None else groups)
 
   return arrange
 
@@ -194,18 +195,18 @@ def test_prototypes_are_the_nearest_latent_patches_of_their_class(run):
   train, provenance = dataset.train, info["provenance"]
   out = model.apply(variables, batches.to_float(np.asarray(train.pixels)))
   latent, prototypes = np.asarray(out.latent), np.asarray(variables["params"]["prototypes"])
-  for j, (image, (row, column)) in enumerate(zip(provenance["image"], provenance["cell"])):
+  for j, (image, (row, column)) in enumerate(zip(provenance.image, provenance.cell)):
     assert train.label[image] == model.prototype_class[j]
     np.testing.assert_allclose(prototypes[j], latent[image, row, column], rtol=1e-4, atol=1e-5)
     # Exactly there, and nowhere better: the highest similarity on an image that it came from.
     assert out.activations[image, j] == pytest.approx(np.log(1 / 1e-4), abs=0.2)
-  y0, y1, x0, x1 = provenance["box"].T
+  y0, y1, x0, x1 = provenance.box.T
   assert np.all((y0 >= 0) & (y0 < y1) & (y1 <= 32) & (x0 >= 0) & (x0 < x1) & (x1 <= 32))
   push = next(row for row in rows_of(workdir, phase="push") if "num_prototypes" in row)
   assert push["num_prototypes"] == 6
-  places = np.column_stack([provenance["image"], provenance["cell"]]).tolist()
+  places = np.column_stack([provenance.image, provenance.cell]).tolist()
   assert push["distinct"] == len(set(map(tuple, places)))
-  assert push["mean_sq_dist"] == pytest.approx(provenance["sq_dist"].mean())
+  assert push["mean_sq_dist"] == pytest.approx(provenance.sq_dist.mean())
 
 
 def test_a_finished_run_is_left_as_it_is(copy, cache):
@@ -322,7 +323,15 @@ def test_a_training_batch_that_the_devices_do_not_divide(cache, tmp_path):
   assert not (tmp_path / "run").exists()
 
 
-def test_training_that_diverges_stops_and_the_last_checkpoint_still_loads(cache, tmp_path):
+@pytest.fixture
+def any_rate(monkeypatch):
+  """Rates that are refused as too large: they diverge at once."""
+  monkeypatch.setattr(config_checks, "_problems", lambda config: {})
+
+
+def test_training_that_diverges_stops_and_the_last_checkpoint_still_loads(
+  cache, tmp_path, any_rate
+):
   rate = {
     "train.warm.learning_rate.add_on": 1e38,
     "train.warm.learning_rate.prototypes": 1e38,
@@ -339,7 +348,7 @@ def test_training_that_diverges_stops_and_the_last_checkpoint_still_loads(cache,
 
 
 @pytest.mark.filterwarnings("ignore:overflow encountered")
-def test_a_network_that_the_last_step_ruined_is_not_saved(cache, tmp_path):
+def test_a_network_that_the_last_step_ruined_is_not_saved(cache, tmp_path, any_rate):
   """With one batch an epoch the loss is still finite when the parameters no longer are."""
   changes = {
     "train.pretrain.epochs": 0,
@@ -382,10 +391,58 @@ def test_folders_that_hold_no_run(tmp_path, copy):
     checkpoints.claim_workdir(copy, {"data": {}}).__enter__()
 
 
-def test_a_checkpoint_of_another_network_lists_what_does_not_fit(copy):
-  config = json.loads((copy / "config.json").read_text())
-  config["train"]["model"]["prototypes_per_class"] = 5
+def edit_config(copy, **changes):
+  """Changes a run's config.json as a text editor does."""
+  config = apply_changes(json.loads((copy / "config.json").read_text()), changes)
   (copy / "config.json").write_text(json.dumps(config))
+  return config
+
+
+@pytest.mark.parametrize(
+  ("key", "there", "value"),
+  [
+    ("train.model.similarity", "log", "linear"),
+    ("train.model.prototypes_per_class", 2, 5),
+    ("train.data.image_size", 32, 64),
+    ("train.protocol", "paper", "authors"),
+    ("train.seed", 0, 1),
+  ],
+)
+def test_a_config_that_is_not_the_weights_own_is_not_believed(copy, key, there, value):
+  config = edit_config(copy, **{key: value})
+  for attempt in (lambda: jprotop.load(str(copy)), lambda: loop.train(config, str(copy))):
+    with pytest.raises(InputError, match=rf"{re.escape(key)}: there {there!r}, given {value!r}"):
+      attempt()
+  edit_config(copy, **{key: there})
+  assert "trained" not in jprotop.load(str(copy))[2]
+
+
+def test_what_is_only_measured_may_be_edited(copy):
+  edit_config(copy, **{"measure.attack.eps": 0.25, "train.alteration.parameter": 50.0})
+  assert jprotop.load(str(copy))[2]["config"]["measure"]["attack"]["eps"] == 0.25
+
+
+@pytest.mark.parametrize(
+  ("changes", "words"),
+  [
+    ({"train.seed": "0"}, r"train\.seed=0 must be a whole number"),
+    ({"train.loss.l1": float("nan")}, r"train\.loss\.l1=nan must be a number"),
+    ({"measure.attack.num_steps": 10**400}, r"measure\.attack\.num_steps=1000.* must be"),
+    ({"train.model": {}}, r"the config has no train\.model\.addon"),
+    ({"train": []}, "the config has no train"),
+    ({"data.dir": None}, r"data\.dir=a value of type NoneType must be a text"),
+  ],
+)
+def test_a_config_that_is_damaged_names_the_file_and_what_is_wrong(copy, changes, words):
+  edit_config(copy, **changes)
+  with pytest.raises(InputError, match=r"config\.json is damaged.*; bring it back, or") as caught:
+    jprotop.load(str(copy))
+  assert re.search(words, str(caught.value))
+
+
+def test_a_checkpoint_of_another_network_lists_what_does_not_fit(copy, monkeypatch):
+  edit_config(copy, **{"train.model.prototypes_per_class": 5})
+  monkeypatch.setattr(runs, "check_trained", lambda *_: None)  # as of an earlier version
   with pytest.raises(InputError, match=r"params/prototypes: shape \(6, 8\) where \(15, 8\)"):
     jprotop.load(str(copy))
 
@@ -411,10 +468,10 @@ def test_a_shared_pretraining_changes_nothing_but_the_time(run, cache, tmp_path,
 
 def test_another_pretraining_is_not_shared(run, cache, tmp_path):
   name = pretrained.fingerprint(make_config(cache), run[1].identity)
-  assert pretrained.find([run[0]], name) is not None
+  assert pretrained.find_pretrained([run[0]], name) is not None
   for change in ({"train.seed": 1}, {"train.data.copies": 3}, {"train.pretrain.epochs": 2}):
     other = pretrained.fingerprint(make_config(cache, **change), run[1].identity)
-    assert pretrained.find([run[0]], other) is None
+    assert pretrained.find_pretrained([run[0]], other) is None
   changes = {"train.alteration.parameter": 50.0, "train.loss.cluster": 0.5, "data.dir": "elsewhere"}
   same = make_config(cache, **changes)
   for network in ("standard", "remedied", "adversarial"):
@@ -427,23 +484,23 @@ def test_an_altered_network_is_trained_pushed_and_opened_on_its_own_kind_of_imag
   cache, tmp_path, monkeypatch
 ):
   seen = []
-  original = batches.AugmentedEpochs.__init__
+  original = batches.HostRenderer.__init__
 
-  def noted(self, split, **fields):
-    seen.append(split)
-    original(self, split, **fields)
+  def noted(self, plan, versions):
+    seen.extend(versions)
+    original(self, plan, versions)
 
-  monkeypatch.setattr(batches.AugmentedEpochs, "__init__", noted)
+  monkeypatch.setattr(batches.HostRenderer, "__init__", noted)
   loop.train(of_network(make_config(cache), "altered"), tmp_path / "run")
   opened = runs.open_run(tmp_path / "run")
   assert opened.scheme.parameter == 20 and len(opened.scheme.classes) == 1  # Half of three.
   assert opened.dataset.train.scheme is None and opened.seen.train.scheme == opened.scheme
   assert {split.scheme for split in seen} == {opened.scheme}  # In the pretraining too.
-  nearest = opened.provenance["image"]
+  nearest = opened.provenance.image
   latent = opened.model.apply(
     opened.variables, batches.to_float(opened.seen.train.pixels[nearest]), method="latent"
   )
-  rows, columns = opened.provenance["cell"].T
+  rows, columns = opened.provenance.cell.T
   patches = np.asarray(latent)[np.arange(len(nearest)), rows, columns]
   np.testing.assert_allclose(patches, opened.variables["params"]["prototypes"], atol=1e-4)
 

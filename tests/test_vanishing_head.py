@@ -96,16 +96,19 @@ def open_with(run, monkeypatch):
 
 
 def test_measure(open_with, tmp_path):
-  (tmp_path / "figures").mkdir()
-  (tmp_path / "figures/vanishing_head_9.png").touch()  # of an earlier attack on more images
   found = vanishing_head.measure(open_with(num_images=2, num_steps=1), tmp_path)
   check_record(found, vanishing_head.VanishingHead, "vanishing_head")
   assert json.dumps(found, allow_nan=False)
   assert 1 <= found["num_images"] <= 2 and found["num_steps"] == 1
   assert found["metrics"]["similarity_before"]["total"] == found["num_images"]
+  sample = found["sample"]
+  assert (sample["asked"], sample["taken"]) == (2, found["num_images"])
+  assert sample["taken"] <= sample["correct"] <= sample["available"]
   pictures = {path.name for path in (tmp_path / "figures").iterdir()}
   assert pictures == {f"vanishing_head_{i}.png" for i in range(found["num_images"])}
-  assert "Vanishing head" in next(iter(vanishing_head.tell(found, tmp_path)))
+  printed = "\n".join(vanishing_head.tell(found, tmp_path))
+  assert "Vanishing head" in printed
+  assert f"{sample['available']} test images, {sample['correct']} classified correctly" in printed
 
 
 def test_a_number_that_makes_no_sense_is_said(open_with, tmp_path):

@@ -6,7 +6,7 @@ flag or config  ->  Budget, checked  ->  Numbers, traced  ->  step
 import dataclasses
 
 import flax.struct
-import jax
+from jaxtyping import Array, Bool, Float, Int
 
 from jprotop.attacks.cases import RULES, Rules
 from jprotop.data import jpeg
@@ -24,12 +24,12 @@ class Numbers:
     start_off_mask, drop_shared_cells: of `cases.Rules`.
   """
 
-  eps: float | jax.Array
-  step_size: float | jax.Array
-  num_steps: int | jax.Array
-  random_start: bool | jax.Array = True
-  start_off_mask: bool | jax.Array = False
-  drop_shared_cells: bool | jax.Array = False
+  eps: float | Float[Array, ""]
+  step_size: float | Float[Array, ""]
+  num_steps: int | Int[Array, ""]
+  random_start: bool | Bool[Array, ""] = True
+  start_off_mask: bool | Bool[Array, ""] = False
+  drop_shared_cells: bool | Bool[Array, ""] = False
 
 
 @dataclasses.dataclass(frozen=True)

@@ -6,6 +6,7 @@ The protocols differ here, in the objective and in the order of attacks; `Rules`
 import dataclasses
 
 import numpy as np
+from jaxtyping import Bool, Float, Int, Real
 
 from jprotop import regions
 from jprotop.data import own_images
@@ -61,17 +62,17 @@ class Cases:
 
   Attributes:
     images: what is attacked.
-    prototype: int [N].
-    source, target: boolean [N, h, w].
+    prototype: of each image.
+    source, target: S and S_noisy.
     rule: how each target was chosen: "cells", a part's or group's name, or "least active".
     source_group: the part group that each prototype sits on; "" if none.
     skipped: image id and reason of the images that cannot be attacked.
   """
 
   images: Images
-  prototype: np.ndarray
-  source: np.ndarray
-  target: np.ndarray
+  prototype: Int[np.ndarray, " N"]
+  source: Bool[np.ndarray, "N h w"]
+  target: Bool[np.ndarray, "N h w"]
   rule: list[str]
   source_group: list[str]
   skipped: list[dict]
@@ -88,13 +89,13 @@ def part_indices(name: str) -> list[int]:
   )
 
 
-def group_at(box: regions.Box, peak: tuple[float, float], points: np.ndarray) -> str:
+def group_at(box: regions.Box, peak: tuple[float, float], points: Real[np.ndarray, "15 3"]) -> str:
   """The group of the visible part that a prototype sits on; "" if its box holds none.
 
   Args:
     box: the map's box of high activation, in pixels.
     peak: (y, x) of the map's maximum in pixels; of the parts in the box the nearest to it counts.
-    points: [15, 3] part locations (x, y, visible).
+    points: part locations (x, y, visible).
   """
   x, y, visible = points.T
   inside = (visible > 0) & (x >= box.x0) & (x < box.x1) & (y >= box.y0) & (y < box.y1)
@@ -104,38 +105,41 @@ def group_at(box: regions.Box, peak: tuple[float, float], points: np.ndarray) ->
   return next(group for group in GROUPS if nearest in part_indices(group))
 
 
-def group_of_map(similarity_map: np.ndarray, points: np.ndarray, size: int) -> str:
-  """The group of the part that a prototype's map [h, w] sits on in a size x size image."""
+def group_of_map(
+  similarity_map: Float[np.ndarray, "h w"], points: Real[np.ndarray, "15 3"], size: int
+) -> str:
+  """The group of the part that a prototype's map sits on in a size x size image."""
   upsampled = regions.upsample(similarity_map, size, size)
-  peak = np.unravel_index(upsampled.argmax(), upsampled.shape)
+  peak = divmod(int(upsampled.argmax()), size)
   return group_at(regions.high_activation_box(similarity_map, size, size), peak, points)
 
 
-def source_cells(similarity_map: np.ndarray, size: int, rules: Rules) -> np.ndarray:
-  """S, boolean [h, w]: the cells that the map's box of high activation overlaps."""
+def source_cells(
+  similarity_map: Float[np.ndarray, "h w"], size: int, rules: Rules
+) -> Bool[np.ndarray, "h w"]:
+  """S: the cells that the map's box of high activation overlaps."""
   box = regions.high_activation_box(similarity_map, size, size)
-  grid = similarity_map.shape
-  return regions.box_cells(box, grid, (size, size), inclusive=rules.inclusive_box)
+  h, w = similarity_map.shape
+  return regions.box_cells(box, (h, w), (size, size), inclusive=rules.inclusive_box)
 
 
 def draw_correct(
-  logits: np.ndarray,
-  label: np.ndarray,
+  logits: Float[np.ndarray, "N C"],
+  label: Int[np.ndarray, " N"],
   count: int,
   *,
   seed: int,
-  also_correct: np.ndarray | None = None,
-  all_if_fewer: bool = True,
-) -> np.ndarray:
-  """Indices of `count` correctly classified images, drawn from a seed, in order.
+  also_correct: Bool[np.ndarray, " n"] | None = None,
+) -> tuple[Int[np.ndarray, " drawn"], int]:
+  """Indices of `count` correctly classified images, drawn from a seed, in order; all of them where
+  there are not so many. And how many there are.
 
   Args:
-    logits: [N, C] of the clean images; label: int [N].
-    also_correct: boolean [N], whether another network is right too; only such images are drawn.
-    all_if_fewer: where there are not so many, take them all, which is no error.
+    logits: of the clean images.
+    also_correct: whether another network is right too; only such images are drawn.
 
   Raises:
-    InputError: count is not positive, or there are too few correctly classified images, or none.
+    InputError: count is not positive, or there is no correctly classified image.
   """
   if count < 1:
     raise InputError(f"num_images={count} must be at least 1")
@@ -151,12 +155,8 @@ def draw_correct(
     correct &= also_correct
   if not correct.any():
     raise InputError("no test image is classified correctly by both networks; train them longer")
-  if count > correct.sum() and not all_if_fewer:
-    raise InputError(
-      f"num_images={count}, but only {correct.sum()} of {len(label)} test images are classified "
-      "correctly; ask for no more than these"
-    )
-  return np.sort(np.random.default_rng(seed).permutation(np.flatnonzero(correct))[:count])
+  drawn = np.random.default_rng(seed).permutation(np.flatnonzero(correct))[:count]
+  return np.sort(drawn), int(correct.sum())
 
 
 @dataclasses.dataclass(frozen=True)
@@ -165,14 +165,18 @@ class Drawn:
 
   Attributes:
     images: as they are.
-    index: int [N], their places in the split.
-    logits, activations: [N, C] and [N, P].
+    index: their places in the split.
+    asked, available, correct: how many images were asked for, the split has, and are classified
+      correctly there.
   """
 
   images: Images
-  index: np.ndarray
-  logits: np.ndarray
-  activations: np.ndarray
+  index: Int[np.ndarray, " N"]
+  logits: Float[np.ndarray, "N C"]
+  activations: Float[np.ndarray, "N P"]
+  asked: int
+  available: int
+  correct: int
 
 
 def draw(
@@ -181,30 +185,27 @@ def draw(
   count: int,
   *,
   seed: int,
-  also_correct: np.ndarray | None = None,
-  all_if_fewer: bool = True,
+  also_correct: Bool[np.ndarray, " n"] | None = None,
 ) -> Drawn:
   """Images of a split by `draw_correct`.
 
   Args:
     scores: `selectors.scores` of the whole split.
   """
-  index = draw_correct(
-    scores["logits"],
-    split.label,
-    count,
-    seed=seed,
-    also_correct=also_correct,
-    all_if_fewer=all_if_fewer,
+  index, correct = draw_correct(
+    scores["logits"], split.label, count, seed=seed, also_correct=also_correct
   )
   drawn = (scores[name][index] for name in ("logits", "activations"))
-  return Drawn(own_images.from_split(split, index), index, *drawn)
+  return Drawn(own_images.from_split(split, index), index, *drawn, count, len(split), correct)
 
 
 def choose_prototypes(
-  model: ProtoPNet, logits: np.ndarray, activations: np.ndarray, prototype: int | None
-) -> np.ndarray:
-  """The prototype to attack for each image, [N]: the given one, or the most activated of the
+  model: ProtoPNet,
+  logits: Float[np.ndarray, "N C"],
+  activations: Float[np.ndarray, "N P"],
+  prototype: int | None,
+) -> Int[np.ndarray, " N"]:
+  """The prototype to attack for each image: the given one, or the most activated of the
   predicted class."""
   if prototype is not None:
     count = len(model.prototype_class)
@@ -217,23 +218,23 @@ def choose_prototypes(
 
 
 def find_target(
-  similarity_map: np.ndarray,
-  source: np.ndarray,
+  similarity_map: Float[np.ndarray, "h w"],
+  source: Bool[np.ndarray, "h w"],
   group: str,
-  points: np.ndarray,
+  points: Real[np.ndarray, "15 3"],
   size: int,
   target: Target,
-) -> tuple[np.ndarray | None, str]:
-  """S_noisy for one image, boolean [h, w], and how it was chosen; None and why if there is none.
+) -> tuple[Bool[np.ndarray, "h w"] | None, str]:
+  """S_noisy for one image, and how it was chosen; None and why if there is none.
 
   By default, from the head to the stomach where parts are annotated, else to the least active
   rectangle of the shape of S.
 
   Args:
-    similarity_map: [h, w] of the prototype on the clean image.
-    source: boolean [h, w], S.
+    similarity_map: of the prototype on the clean image.
+    source: S.
     group: the part group that the prototype sits on.
-    points: [15, 3] part locations in pixels of the size x size crop.
+    points: part locations (x, y, visible) in pixels of the size x size crop.
   """
   grid = source.shape
   if source.all():
@@ -255,13 +256,16 @@ def find_target(
 
 
 def build_cases(
-  images: Images, prototype: np.ndarray, maps: np.ndarray, target: Target, rules: Rules
+  images: Images,
+  prototype: Int[np.ndarray, " N"],
+  maps: Float[np.ndarray, "N h w"],
+  target: Target,
+  rules: Rules,
 ) -> Cases:
   """S from each clean map's high-activation box, S_noisy by `find_target`.
 
   Args:
-    prototype: int [N].
-    maps: [N, h, w], the clean similarity map of each image's prototype.
+    maps: the clean similarity map of each image's prototype.
   """
   size = images.image.shape[1]
   kept, sources, targets, rule, groups, skipped = [], [], [], [], [], []

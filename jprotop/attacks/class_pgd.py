@@ -1,11 +1,13 @@
 """Attacks on the classification: fast FGSM to train on, PGD to measure robustness (App. F.1)."""
 
+import dataclasses
 from collections.abc import Callable
 
 import flax.struct
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, Bool, Float, Float32, Int, Key
 
 from jprotop import parallel
 from jprotop.attacks import pgd
@@ -16,24 +18,23 @@ from jprotop.data.dataset import Split
 from jprotop.prototypes import losses, selectors
 from jprotop.prototypes.see import Network, Scene, look
 
-# Images [B, H, W, 3] to losses [B], and whether each is still classified correctly, boolean [B].
-Loss = Callable[[jax.Array], tuple[jax.Array, jax.Array]]
+# Images to losses, and whether each is still classified correctly.
+Loss = Callable[[Float[Array, "B H W 3"]], tuple[Float[Array, " B"], Bool[Array, " B"]]]
 
 
 def fast_fgsm(
   network: Network,
-  images: jax.Array,
-  label: jax.Array,
-  keys: jax.Array,
+  images: Float[Array, "B H W 3"],
+  label: Int[Array, " B"],
+  keys: Key[Array, " B"],
   numbers: Numbers,
-) -> jax.Array:
+) -> Float[Array, "B H W 3"]:
   """Images of Wong et al. (2020): noise U(-eps, eps), then one signed step up the cross entropy.
 
   Batch norm is in eval mode; the other costs of the training loss play no part.
 
   Args:
-    images: float32 [B, H, W, 3] in [0, 1].
-    label: int [B]; keys: [B] random keys.
+    images: in [0, 1].
     numbers: as `Budget.numbers` makes them; the paper takes eps 8/255 and a step of 10/255.
   """
   room = pgd.everywhere(images)
@@ -41,7 +42,7 @@ def fast_fgsm(
   def objective(x):
     return losses.cross_entropy(network(x).logits, label)
 
-  one_step = numbers.replace(num_steps=1)
+  one_step = dataclasses.replace(numbers, num_steps=1)
   return pgd.run(pgd.init(room, numbers, keys), objective, room, one_step).found
 
 
@@ -50,13 +51,13 @@ class State(pgd.State):
   """Where PGD against the class stands.
 
   Attributes:
-    correct: boolean [B], whether an image was classified correctly so far; the others stay.
+    correct: whether an image was classified correctly so far; the others stay.
   """
 
-  correct: jax.Array
+  correct: Bool[Array, " B"]
 
 
-def init(room: pgd.Room, numbers: Numbers, keys: jax.Array | None = None) -> State:
+def init(room: pgd.Room, numbers: Numbers, keys: Key[Array, " B"] | None = None) -> State:
   """As `pgd.init`; which images are classified correctly, the first step sees."""
   begun = pgd.init(room, numbers, keys)
   return State(begun.x, jnp.ones(len(begun.x), bool))
@@ -92,26 +93,28 @@ def run(state: State, loss: Loss, room: pgd.Room, numbers: Numbers) -> State:
 METHOD = pgd.Method(init, run)
 
 
-def _cross_entropy(network: Network, images: jax.Array, batch: dict, numbers: Numbers):
+def _cross_entropy(
+  network: Network, images: Float[Array, "B H W 3"], batch: dict, numbers: Numbers
+) -> tuple[Float[Array, " B"], Bool[Array, " B"]]:
   logits = network(images).logits
   return losses.cross_entropy(logits, batch["label"]), logits.argmax(-1) == batch["label"]
 
 
 def class_pgd(
   network: Network,
-  images: jax.Array,
-  label: jax.Array,
-  keys: jax.Array | None,
+  images: Float[Array, "B H W 3"],
+  label: Int[Array, " B"],
+  keys: Key[Array, " B"] | None,
   numbers: Numbers,
-) -> jax.Array:
-  """Images of PGD against the class (Madry et al. 2018), [B, H, W, 3]; App. F.1 takes 10 steps.
+) -> Float[Array, "B H W 3"]:
+  """Images of PGD against the class (Madry et al. 2018); App. F.1 takes 10 steps.
 
   One random start. As in the reference only images that are still classified correctly are moved
   on, and the loop ends when there is none: an image once misled stays as it is.
 
   Args:
-    images: float32 [B, H, W, 3] in [0, 1].
-    label: int [B]; keys: [B] random keys, or None to start at the image.
+    images: in [0, 1].
+    keys: None starts at the image.
     numbers: as `Budget.numbers` makes them.
   """
   room = pgd.everywhere(images)
@@ -122,23 +125,23 @@ def class_pgd(
   return run(init(room, numbers, keys), loss, room, numbers).found
 
 
-def _look(network: Network, images: jax.Array, batch: dict) -> jax.Array:
+def _look(network: Network, images: Float[Array, "devices share S S 3"], batch: dict) -> jax.Array:
   return look(selectors.logits)(Scene(network), {"image": images, "mask": batch["mask"]})
 
 
 def attacked_logits(
   network: Network,
   split: Split,
-  indices: np.ndarray,
+  indices: Int[np.ndarray, " N"],
   budget: Budget,
   *,
   seed: int,
   batch_size: int,
-) -> np.ndarray:
-  """Logits [N, C] of images of a split after PGD on the whole image against their class.
+) -> Float32[np.ndarray, "N C"]:
+  """Logits of images of a split after PGD on the whole image against their class.
 
   Args:
-    indices: int [N], which images: those classified correctly; the others need no attack.
+    indices: which images: those classified correctly; the others need no attack.
     seed: of the random start, one draw an image.
   """
   if not len(indices):

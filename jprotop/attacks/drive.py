@@ -6,6 +6,7 @@ from typing import Any
 
 import flax.struct
 import jax
+from jaxtyping import Array, Float
 
 from jprotop import parallel
 from jprotop.attacks.budget import Numbers
@@ -18,10 +19,11 @@ class Attack:
   """What is raised, and how. Of functions of a module, so that a second one compiles nothing.
 
   Attributes:
-    objective: (network, images [B, S, S, 3], batch, numbers) to what the method raises, [B].
+    objective: (network, images, batch, numbers) to what the method raises, [B]; None: a method
+      without steps raises nothing.
   """
 
-  objective: Callable[[Network, jax.Array, dict, Numbers], Any] | None
+  objective: Callable[[Network, Float[Array, "B S S 3"], dict, Numbers], Any] | None
   method: Method
 
 
@@ -43,14 +45,23 @@ def _begin_batch(method: Method, numbers: Numbers, batch: dict) -> State:
   return method.init(room_of(batch), numbers, jax.random.wrap_key_data(batch["key"]))
 
 
-def _go_on_batch(attack: Attack, shared: Shared, batch: dict) -> State:
+def _go_on_batch(objective: Callable, run: Callable, shared: Shared, batch: dict) -> State:
   """Some steps further; numbers and rules are traced: one compilation."""
   network, numbers = shared.network, shared.numbers
 
-  def objective(x):
-    return attack.objective(network, x, batch, numbers)
+  def of_images(x):
+    return objective(network, x, batch, numbers)
 
-  return attack.method.run(batch["state"], objective, room_of(batch), numbers)
+  return run(batch["state"], of_images, room_of(batch), numbers)
+
+
+def _slices(attack: Attack, numbers: Numbers) -> list[tuple[Callable, Numbers]]:
+  """The programs that go on, one after another, each with the steps that it takes."""
+  if attack.objective is None or attack.method.run is None:
+    return []
+  go_on = parallel.per_example(_go_on_batch, attack.objective, attack.method.run)
+  counts = parallel.loop_slices(int(numbers.num_steps))
+  return [(go_on, dataclasses.replace(numbers, num_steps=count)) for count in counts]
 
 
 def drive(
@@ -58,7 +69,7 @@ def drive(
   network: Network,
   batches: Iterable[dict],
   numbers: Numbers,
-  look: Callable[[Network, jax.Array, dict], Any],
+  look: Callable[[Network, Float[Array, "devices share S S 3"], dict], Any],
   *,
   rows: int,
   total: int,
@@ -74,14 +85,12 @@ def drive(
     total, title: of the progress bar.
   """
   begin = parallel.per_example(_begin_batch, attack.method)
-  go_on = parallel.per_example(_go_on_batch, attack)
-  slices = parallel.loop_slices(numbers.num_steps) if attack.method.run else []
+  slices = _slices(attack, numbers)
 
   def attacked(network: Network, batch: dict) -> Any:
     state = begin(numbers, batch)
-    for num_steps in slices:
-      shared = Shared(network, numbers.replace(num_steps=num_steps))
-      state = go_on(shared, {**batch, "state": state})
+    for go_on, some_steps in slices:
+      state = go_on(Shared(network, some_steps), {**batch, "state": state})
     return look(network, state.found, batch)
 
   return parallel.gather_examples(attacked, network, batches, rows, total=total, title=title)

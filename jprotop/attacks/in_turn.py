@@ -10,6 +10,7 @@ import dataclasses
 from collections.abc import Callable
 
 import numpy as np
+from jaxtyping import Bool, Float, Float32, Int
 
 from jprotop import parallel, regions, statistics
 from jprotop.attacks import cases as attack_cases
@@ -29,17 +30,17 @@ class Subjects:
 
   Attributes:
     images: N of them.
-    index: int [N], places in the split; they name the noise, which so depends on nothing else.
-    prediction: int [N], the class that the network sees in the clean image.
-    prototypes: int [N, K], the most activated first.
-    maps: [N, K, h, w], their similarity maps on the clean image.
+    index: places in the split; they name the noise, which so depends on nothing else.
+    prediction: the class that the network sees in the clean image.
+    prototypes: the most activated first.
+    maps: their similarity maps on the clean image.
   """
 
   images: own_images.Images
-  index: np.ndarray
-  prediction: np.ndarray
-  prototypes: np.ndarray
-  maps: np.ndarray
+  index: Int[np.ndarray, " N"]
+  prediction: Int[np.ndarray, " N"]
+  prototypes: Int[np.ndarray, "N K"]
+  maps: Float[np.ndarray, "N K h w"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,30 +48,31 @@ class Outcome:
   """What came of the attacks on N images.
 
   Attributes:
-    attackable_within: boolean [N, K]; column k - 1 says whether an image could be attacked had it
-      but its first k prototypes: one of them was attacked, and it was not dropped at any of them.
-    num_tried: int [N], prototypes that were attacked.
-    rank: int [N], the place among its prototypes of the one that succeeded, from 0; -1: none.
-    map: [N, h, w], that prototype's map on the attacked image; 0 where none succeeded.
-    prediction: int [N], the class seen in that image; -1 where none succeeded.
+    attackable_within: column k - 1 says whether an image could be attacked had it but its first k
+      prototypes: one of them was attacked, and it was not dropped at any of them.
+    num_tried: prototypes that were attacked.
+    rank: the place among its prototypes of the one that succeeded, from 0; -1: none.
+    map: that prototype's map on the attacked image; 0 where none succeeded.
+    prediction: the class seen in that image; -1 where none succeeded.
   """
 
-  attackable_within: np.ndarray
-  num_tried: np.ndarray
-  rank: np.ndarray
-  map: np.ndarray
-  prediction: np.ndarray
+  attackable_within: Bool[np.ndarray, "N K"]
+  num_tried: Int[np.ndarray, " N"]
+  rank: Int[np.ndarray, " N"]
+  map: Float[np.ndarray, "N h w"]
+  prediction: Int[np.ndarray, " N"]
 
   @property
-  def attackable(self) -> np.ndarray:
-    """With all K prototypes, boolean [N]; the other images count in no number about all K."""
+  def attackable(self) -> Bool[np.ndarray, " N"]:
+    """With all K prototypes; the other images count in no number about all K."""
     return self.attackable_within[:, -1]
 
 
+Cells = Bool[np.ndarray, "n h w"]
 # (rows of Subjects, rank, S, S_noisy) to what the network sees in the attacked images.
-Round = Callable[[np.ndarray, int, np.ndarray, np.ndarray], Views]
-# (images [n, S, S, 3], prototype [n]) to that prototype's map on each, [n, h, w].
-Find = Callable[[np.ndarray, np.ndarray], np.ndarray]
+Round = Callable[[Int[np.ndarray, " n"], int, Cells, Cells], Views]
+# (images, prototype) to that prototype's map on each.
+Find = Callable[[Float32[np.ndarray, "n S S 3"], Int[np.ndarray, " n"]], Float[np.ndarray, "n h w"]]
 
 
 def choose_subjects(network: Network, drawn: Drawn, *, top_k: int, batch_size: int) -> Subjects:
@@ -119,10 +121,10 @@ class _Tally:
     self.num_tried, self.rank = np.zeros(count, int), np.full(count, -1)
     self.prediction, self.map = np.full(count, -1), np.zeros_like(subjects.maps[:, 0])
 
-  def drop(self, rows: np.ndarray, rank: int) -> None:
+  def drop(self, rows: Int[np.ndarray, " n"], rank: int) -> None:
     self.dropped_at[rows], self.waiting[rows] = rank, False
 
-  def note(self, rows: np.ndarray, rank: int, tested: np.ndarray, views: Views) -> None:
+  def note(self, rows: Int[np.ndarray, " n"], rank: int, tested: Cells, views: Views) -> None:
     """What was seen of `rows` after the attack of a round; `tested` is S of its success test."""
     self.num_tried[rows] += 1
     self.first_tried[rows] = np.minimum(self.first_tried[rows], rank)
@@ -172,18 +174,18 @@ def attack_in_turn(subjects: Subjects, rules: Rules, attack: Round, find_map: Fi
   return tally.outcome()
 
 
-def _sources(maps: np.ndarray, subjects: Subjects, rules: Rules) -> np.ndarray:
-  """S of each map [n, h, w], boolean [n, h, w]."""
+def _sources(maps: Float[np.ndarray, "n h w"], subjects: Subjects, rules: Rules) -> Cells:
+  """S of each map."""
   size = subjects.images.image.shape[1]
   return np.stack([attack_cases.source_cells(m, size, rules) for m in maps])
 
 
 def batch_of(
   subjects: Subjects,
-  rows: np.ndarray,
+  rows: Int[np.ndarray, " n"],
   rank: int,
-  source: np.ndarray,
-  target: np.ndarray,
+  source: Cells,
+  target: Cells,
   *,
   seed: int,
 ) -> AttackBatch:
@@ -220,14 +222,16 @@ def attacker(
   """
   size, files = min(batch_size, len(subjects.images)), network.in_files(budget.survive_jpeg)
 
-  def attack(rows: np.ndarray, rank: int, source: np.ndarray, target: np.ndarray) -> Views:
+  def attack(rows, rank, source, target):
     batch = batch_of(subjects, rows, rank, source, target, seed=seed)
-    common = {"batch_size": size, "title": f"{title}, prototype {rank + 1}"}
+    name = f"{title}, prototype {rank + 1}"
     if objective is None:
-      return random_signs(network, batch, budget, **common)
-    return perturb(network, batch, budget, objective=objective, rules=rules, **common)
+      return random_signs(network, batch, budget, batch_size=size, title=name)
+    return perturb(
+      network, batch, budget, objective=objective, rules=rules, batch_size=size, title=name
+    )
 
-  def find_map(images: np.ndarray, prototype: np.ndarray) -> np.ndarray:
+  def find_map(images, prototype):
     return see_own(files, images, prototype, batch_size=size).similarity_map
 
   return attack, find_map

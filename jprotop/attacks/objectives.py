@@ -2,9 +2,11 @@
 
 from collections.abc import Callable
 
+import flax.linen as nn
 import flax.struct
-import jax
 import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int
 
 from jprotop.attacks.budget import Numbers
 from jprotop.errors import InputError
@@ -13,37 +15,40 @@ from jprotop.prototypes.protopnet import ProtoPNet
 
 @flax.struct.dataclass
 class Cells:
-  """The cells S and S_noisy of each image, boolean [B, h, w]; None where an attack has none."""
+  """The cells S and S_noisy of each image; None where an attack has none."""
 
-  source: jax.Array | None = None
-  target: jax.Array | None = None
+  source: Bool[Array, "B h w"] | None = None
+  target: Bool[Array, "B h w"] | None = None
 
 
-# (maps [B, h, w], cells, numbers) to values [B]; see `register_objective`.
-Objective = Callable[[jax.Array, Cells, Numbers], jax.Array]
+# (maps, cells, numbers) to values; see `register_objective`.
+Objective = Callable[[Float[Array, "B h w"], Cells, Numbers], Float[Array, " B"]]
 
 
 def prototype_maps(
-  model: ProtoPNet, variables: dict, images: jax.Array, prototype: jax.Array
-) -> jax.Array:
-  """Similarity map [B, h, w] of each image [B, H, W, 3] to its own prototype, int [B]."""
-  latent = model.apply(variables, images, method=ProtoPNet.latent)
+  model: ProtoPNet,
+  variables: dict,
+  images: Float[Array | np.ndarray, "B H W 3"],
+  prototype: Int[Array | np.ndarray, " B"],
+) -> Float[Array, "B h w"]:
+  """Similarity map of each image to its own prototype."""
+  latent = nn.apply(ProtoPNet.latent, model)(variables, images)
   return model.head.map_of(latent, variables["params"]["prototypes"][prototype])
 
 
 def move_similarity(
-  similarity_map: jax.Array,
-  target: jax.Array,
-  source: jax.Array,
+  similarity_map: Float[Array, "B h w"],
+  target: Bool[Array | np.ndarray, "B h w"],
+  source: Bool[Array | np.ndarray, "B h w"],
   *,
-  drop_shared_cells: bool | jax.Array = False,
-) -> jax.Array:
-  """Eq. (2): mean similarity over S_noisy minus mean similarity over S, [B].
+  drop_shared_cells: bool | Bool[Array, ""] = False,
+) -> Float[Array, " B"]:
+  """Eq. (2): mean similarity over S_noisy minus mean similarity over S.
 
   Args:
-    similarity_map: [B, h, w] of the prototype that is to be moved.
-    target: boolean [B, h, w], the cells S_noisy.
-    source: boolean [B, h, w], the cells S.
+    similarity_map: of the prototype that is to be moved.
+    target: the cells S_noisy.
+    source: the cells S.
     drop_shared_cells: a cell in both sets counts 0 in the second mean while still dividing it, as
       in the reference code (protocol `authors`).
   """
@@ -56,8 +61,8 @@ def move_similarity(
   return raised - lowered
 
 
-def move(maps: jax.Array, cells: Cells, numbers: Numbers) -> jax.Array:
-  """`move_similarity` from the cells S to S_noisy, [B]."""
+def move(maps: Float[Array, "B h w"], cells: Cells, numbers: Numbers) -> Float[Array, " B"]:
+  """`move_similarity` from the cells S to S_noisy."""
   if cells.source is None or cells.target is None:
     raise InputError("the objective move needs the cells S and S_noisy: source and target")
   drop = numbers.drop_shared_cells
@@ -65,9 +70,9 @@ def move(maps: jax.Array, cells: Cells, numbers: Numbers) -> jax.Array:
 
 
 def vanish(
-  maps: jax.Array, cells: Cells | None = None, numbers: Numbers | None = None
-) -> jax.Array:
-  """The reference code's third attack: minus the prototype's activation on the image, [B]."""
+  maps: Float[Array, "B h w"], cells: Cells | None = None, numbers: Numbers | None = None
+) -> Float[Array, " B"]:
+  """The reference code's third attack: minus the prototype's activation on the image."""
   flat = maps.reshape(maps.shape[0], -1)
   highest = jnp.argmax(flat, axis=1, keepdims=True)
   return -jnp.take_along_axis(flat, highest, axis=1)[:, 0]
@@ -80,9 +85,9 @@ def register_objective(name: str, function: Objective) -> None:
   """Makes an objective known by a name: `perturb(..., objective=name)`.
 
   Args:
-    function: (maps [B, h, w] of each image's prototype, cells, numbers) to values [B], to be
-      raised. It must be a module's own function: of one that is made anew each time, the program
-      is compiled anew each time.
+    function: (maps of each image's prototype, cells, numbers) to values, to be raised. It must be a
+      module's own function: of one that is made anew each time, the program is compiled anew each
+      time.
 
   Raises:
     InputError: there is one of that name.

@@ -6,6 +6,7 @@ import functools
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, Bool, Float, Float32, Int, Key, UInt32
 
 from jprotop import parallel
 from jprotop.attacks import pgd
@@ -53,19 +54,19 @@ class AttackBatch:
   """What is to be attacked, a row an image.
 
   Attributes:
-    image: float32 [N, S, S, 3] in [0, 1].
-    pixels: boolean [N, S, S], where noise may be.
-    prototype: int [N], whose map the noise acts on.
-    key: uint32 [N, 2], raw random keys.
-    source, target: boolean [N, h, w], the cells S and S_noisy, for objectives that read them.
+    image: in [0, 1].
+    pixels: where noise may be.
+    prototype: whose map the noise acts on.
+    key: raw random keys.
+    source, target: the cells S and S_noisy, for objectives that read them.
   """
 
-  image: np.ndarray
-  pixels: np.ndarray
-  prototype: np.ndarray
-  key: np.ndarray
-  source: np.ndarray | None = None
-  target: np.ndarray | None = None
+  image: Float32[np.ndarray, "N S S 3"]
+  pixels: Bool[np.ndarray, "N S S"]
+  prototype: Int[np.ndarray, " N"]
+  key: UInt32[np.ndarray, "N 2"]
+  source: Bool[np.ndarray, "N h w"] | None = None
+  target: Bool[np.ndarray, "N h w"] | None = None
 
   def __len__(self) -> int:
     return len(self.image)
@@ -83,16 +84,14 @@ class Views:
   """What the network sees in N images.
 
   Attributes:
-    image: float32 [N, S, S, 3].
-    similarity_map: [N, h, w] of the image's own prototype.
-    activations: [N, P] of all prototypes.
-    logits: [N, C].
+    similarity_map: of the image's own prototype.
+    activations: of all prototypes.
   """
 
-  image: np.ndarray
-  similarity_map: np.ndarray
-  activations: np.ndarray
-  logits: np.ndarray
+  image: Float32[np.ndarray, "N S S 3"]
+  similarity_map: Float[np.ndarray, "N h w"]
+  activations: Float[np.ndarray, "N P"]
+  logits: Float[np.ndarray, "N C"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -101,7 +100,9 @@ class OnMaps:
 
   objective: Objective
 
-  def __call__(self, network: Network, images: jax.Array, batch: dict, numbers: Numbers):
+  def __call__(
+    self, network: Network, images: Float[Array, "B S S 3"], batch: dict, numbers: Numbers
+  ) -> Float[Array, " B"]:
     seen, own = network.as_saved(images), batch["prototypes"][:, 0]
     maps = prototype_maps(network.model, network.variables, seen, own)
     cells = Cells(batch.get("source"), batch.get("target"))
@@ -153,7 +154,7 @@ def random_signs(
   return _attacked(attack, files, batch, budget.numbers(), batch_size, title)
 
 
-def _signs(room: Room, numbers: Numbers, keys: jax.Array) -> State:
+def _signs(room: Room, numbers: Numbers, keys: Key[Array, " B"]) -> State:
   signs = jnp.sign(pgd.uniform_noise(keys, room.image.shape[1:], 1.0))
   moved = room.image + numbers.eps * signs
   return State(pgd.project(moved, room.image, room.pixels, numbers.eps))
@@ -176,22 +177,26 @@ def _attacked(
   return _views(found["image"], found)
 
 
-def _look(network: Network, images: jax.Array, batch: dict) -> dict:
+def _look(network: Network, images: Float[Array, "devices share S S 3"], batch: dict) -> dict:
   # What `see` gives it, so that nothing is compiled for the attacked images.
   own = {"image": images, "prototypes": batch["prototypes"], "mask": batch["mask"]}
   return {"image": images, **look(selectors.own_maps)(Scene(network), own)}
 
 
 def see_own(
-  network: Network, images: np.ndarray, prototype: np.ndarray, *, batch_size: int
+  network: Network,
+  images: Float32[np.ndarray, "N S S 3"],
+  prototype: Int[np.ndarray, " N"],
+  *,
+  batch_size: int,
 ) -> Views:
-  """What a network sees in images [N, S, S, 3] as they are, each with its prototype, int [N]."""
+  """What a network sees in images as they are, each with its prototype."""
   each = {"prototypes": prototype[:, None]}
   found = see(network, images, selectors.own_maps, batch_size=batch_size, each=each)
   return _views(images, found)
 
 
-def _views(image: np.ndarray, found: dict[str, np.ndarray]) -> Views:
+def _views(image: Float32[np.ndarray, "N S S 3"], found: dict[str, np.ndarray]) -> Views:
   return Views(image, found["similarity_maps"][:, 0], found["activations"], found["logits"])
 
 

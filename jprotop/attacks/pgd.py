@@ -14,10 +14,12 @@ from typing import Any
 import flax.struct
 import jax
 import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int, Key
 
 from jprotop.attacks.budget import Numbers
 
-Objective = Callable[[jax.Array], jax.Array]
+Objective = Callable[[Float[Array, "B H W 3"]], Float[Array, " B"]]
 
 
 @flax.struct.dataclass
@@ -25,21 +27,21 @@ class Room:
   """Where attacked pictures may lie: within eps of the image on the mask, equal to it off it.
 
   Attributes:
-    image: float32 [B, H, W, 3] in [0, 1].
-    mask: boolean [B, H, W], the pixels that may change.
+    image: in [0, 1].
+    mask: the pixels that may change.
   """
 
-  image: jax.Array
-  mask: jax.Array
+  image: Float[Array, "B H W 3"]
+  mask: Bool[Array, "B H W"]
 
   @property
-  def pixels(self) -> jax.Array:
-    """The mask as 0 and 1, [B, H, W, 1]."""
+  def pixels(self) -> Float[Array, "B H W 1"]:
+    """The mask as 0 and 1."""
     return self.mask[..., None].astype(self.image.dtype)
 
 
-def everywhere(image: jax.Array) -> Room:
-  """Where all pixels of images [B, H, W, 3] may change."""
+def everywhere(image: Float[Array, "B H W 3"]) -> Room:
+  """Where all pixels of images may change."""
   return Room(image, jnp.ones(image.shape[:3], bool))
 
 
@@ -51,13 +53,13 @@ class State:
   over devices.
 
   Attributes:
-    x: [B, H, W, 3], where the next gradient is taken.
+    x: where the next gradient is taken; outside of the programs that step, [devices, share, ...].
   """
 
-  x: jax.Array
+  x: Float[Array, "*B H W 3"]
 
   @property
-  def found(self) -> jax.Array:
+  def found(self) -> Float[Array, "*B H W 3"]:
     """The attacked images: of PGD the last iterate."""
     return self.x
 
@@ -67,29 +69,35 @@ class Method:
   """How noise is found. Of functions of a module, a second attack compiles nothing.
 
   Attributes:
-    init: (room, numbers, random keys [B] or None) to a State.
+    init: (room, numbers, random keys) to a State.
     run: (state, objective, room, numbers) to the State `numbers.num_steps` steps on; None: what
       `init` makes is all.
   """
 
-  init: Callable[[Room, Numbers, jax.Array | None], State]
+  init: Callable[[Room, Numbers, Key[Array, " B"]], State]
   run: Callable[[Any, Callable, Room, Numbers], Any] | None
 
 
-def project(x: jax.Array, image: jax.Array, mask: jax.Array, eps: jax.Array) -> jax.Array:
+def project(
+  x: Float[Array, "B H W 3"],
+  image: Float[Array, "B H W 3"],
+  mask: Float[Array, "B H W 1"],
+  eps: float | Float[Array, ""],
+) -> Float[Array, "B H W 3"]:
   """The picture nearest to `x` within eps of `image` on the mask, equal to it off it, in [0, 1].
 
   Args:
-    x, image: [B, H, W, 3].
-    mask: [B, H, W, 1], 0 or 1.
-    eps: scalar, in units of [0, 1].
+    mask: 0 or 1.
+    eps: in units of [0, 1].
   """
   delta = jnp.clip(x - image, -eps, eps) * mask
   return jnp.clip(image + delta, 0.0, 1.0)
 
 
-def uniform_noise(keys: jax.Array, shape: tuple[int, ...], eps: float | jax.Array) -> jax.Array:
-  """Noise U(-eps, eps), [B, *shape], one key [B] an image: no image depends on its batch."""
+def uniform_noise(
+  keys: Key[Array, " B"], shape: tuple[int, ...], eps: float | Float[Array, ""]
+) -> Float[Array, "B ..."]:
+  """Noise U(-eps, eps) of a shape, one key an image: no image depends on its batch."""
 
   def draw(key):
     return jax.random.uniform(key, shape, minval=-1.0, maxval=1.0)
@@ -99,15 +107,14 @@ def uniform_noise(keys: jax.Array, shape: tuple[int, ...], eps: float | jax.Arra
 
 def random_start(
   room: Room,
-  keys: jax.Array,
+  keys: Key[Array, " B"],
   *,
-  eps: float | jax.Array,
-  start_off_mask: bool | jax.Array = False,
-) -> jax.Array:
-  """Images [B, H, W, 3] with noise U(-eps, eps) on the mask, in [0, 1].
+  eps: float | Float[Array, ""],
+  start_off_mask: bool | Bool[Array, ""] = False,
+) -> Float[Array, "B H W 3"]:
+  """Images with noise U(-eps, eps) on the mask, in [0, 1].
 
   Args:
-    keys: [B] random keys.
     start_off_mask: draw it over the whole image, as the reference does; what lies off the mask is
       gone after the first projection (protocol `authors`).
   """
@@ -116,7 +123,7 @@ def random_start(
   return jnp.clip(room.image + jnp.where(where, noise, 0.0), 0.0, 1.0)
 
 
-def init(room: Room, numbers: Numbers, keys: jax.Array | None = None) -> State:
+def init(room: Room, numbers: Numbers, keys: Key[Array, " B"] | None = None) -> State:
   """Where an attack begins: at a random start, or without keys, or `random_start`, at the image."""
   if keys is None:
     return State(room.image)
@@ -124,16 +131,18 @@ def init(room: Room, numbers: Numbers, keys: jax.Array | None = None) -> State:
   return State(jnp.where(numbers.random_start, noisy, room.image))
 
 
-def climb(x: jax.Array, gradient: jax.Array, room: Room, numbers: Numbers) -> jax.Array:
-  """One signed step up a gradient [B, H, W, 3] from x, back into the room."""
+def climb(
+  x: Float[Array, "B H W 3"], gradient: Float[Array, "B H W 3"], room: Room, numbers: Numbers
+) -> Float[Array, "B H W 3"]:
+  """One signed step up a gradient from x, back into the room."""
   moved = x + numbers.step_size * jnp.sign(gradient) * room.pixels
   return project(moved, room.image, room.pixels, numbers.eps)
 
 
 def step(state: State, objective: Objective, room: Room, numbers: Numbers) -> State:
-  """One step: `objective`, from images [B, H, W, 3] to values [B], is to be raised."""
+  """One step: `objective` is to be raised."""
   gradient = jax.grad(lambda x: jnp.sum(objective(x)))(state.x)
-  return state.replace(x=climb(state.x, gradient, room, numbers))
+  return dataclasses.replace(state, x=climb(state.x, gradient, room, numbers))
 
 
 def run(state: State, objective: Objective, room: Room, numbers: Numbers) -> State:
@@ -148,25 +157,25 @@ PGD = Method(init, run)
 
 def masked_pgd(
   objective: Objective,
-  images: jax.Array,
-  mask: jax.Array,
+  images: Float[Array | np.ndarray, "B H W 3"],
+  mask: Bool[Array | np.ndarray, "B H W"],
   *,
-  eps: float | jax.Array,
-  step_size: float | jax.Array,
-  num_steps: int | jax.Array,
-  keys: jax.Array | None = None,
-  start_off_mask: bool | jax.Array = False,
-) -> jax.Array:
-  """Attacked images, [B, H, W, 3]: the last iterate of masked PGD.
+  eps: float | Float[Array, ""],
+  step_size: float | Float[Array, ""],
+  num_steps: int | Int[Array, ""],
+  keys: Key[Array, " B"] | None = None,
+  start_off_mask: bool | Bool[Array, ""] = False,
+) -> Float[Array, "B H W 3"]:
+  """Attacked images: the last iterate of masked PGD.
 
   Args:
-    objective: images [B, H, W, 3] to values [B], to be raised; each image's own.
-    images: float32 [B, H, W, 3] in [0, 1].
-    mask: boolean [B, H, W], the pixels that may change.
+    objective: from images to values, to be raised; each image's own.
+    images: in [0, 1].
+    mask: the pixels that may change.
     eps, step_size, num_steps: as in `budget.Numbers`.
     keys, start_off_mask: for a `random_start`; without keys it starts at the image.
   """
-  room = Room(images, mask)
+  room = Room(jnp.asarray(images), jnp.asarray(mask))
   numbers = Numbers(
     eps=eps, step_size=step_size, num_steps=num_steps, start_off_mask=start_off_mask
   )

@@ -32,25 +32,37 @@ from jprotop.benchmark import profile as benchmark_profile
 from jprotop.benchmark.stages import STAGES, Subject, Timing, attack_on, joint_step
 from jprotop.benchmark.timing import bandwidth_ceiling, matrix_product_ceiling
 from jprotop.errors import InputError
-from jprotop.files import check_writable, write_json, write_text
+from jprotop.files import check_writable, user_path, write_json, write_text
 from jprotop.networks.families import BACKBONES
 from jprotop.networks.layers import LayerOptions
 from jprotop.prototypes.protopnet import ProtoPNet, make_model
 from jprotop.report import tables
 from jprotop.runs import config as base
-from jprotop.training import last_layer, phases
+from jprotop.training import activations, phases
 
 _PROFILE = ["operation", "share"]
 
 
 def define_flags() -> None:
   flags.DEFINE_enum("backbone", "resnet18", sorted(BACKBONES), "Of the network.")
-  flags.DEFINE_integer("image_size", 224, "In pixels; PyTorch is compared at 224.", lower_bound=1)
-  flags.DEFINE_integer("batch_size", 16, "Images a batch, on all devices together.")
+  flags.DEFINE_integer(
+    "image_size", 224, "In pixels; PyTorch is compared at 224.", lower_bound=1, upper_bound=2048
+  )
+  flags.DEFINE_integer(
+    "batch_size", 16, "Images a batch, on all devices together.", upper_bound=10_000
+  )
   flags.DEFINE_enum("dtype", "float32", ["float32", "bfloat16"], "Of the backbone's arithmetic.")
-  flags.DEFINE_integer("num_classes", 200, "Ten prototypes each.", lower_bound=1)
-  flags.DEFINE_integer("push_images", 1000, "Images that the pushes are timed on.", lower_bound=1)
-  flags.DEFINE_integer("repeats", 5, "Timed runs of each stage.", lower_bound=1)
+  flags.DEFINE_integer(
+    "num_classes", 200, "Ten prototypes each.", lower_bound=1, upper_bound=10_000
+  )
+  flags.DEFINE_integer(
+    "push_images",
+    1000,
+    "Images that the pushes are timed on.",
+    lower_bound=1,
+    upper_bound=1_000_000,
+  )
+  flags.DEFINE_integer("repeats", 5, "Timed runs of each stage.", lower_bound=1, upper_bound=10_000)
   flags.DEFINE_list("stages", list(STAGES), "Those to measure.")
   flags.DEFINE_boolean("profile", False, "Also say which operations two stages spend time in.")
   flags.DEFINE_string("out", None, "Files to write: OUT.md and OUT.json.")
@@ -99,7 +111,7 @@ def recipe_passes() -> tuple[int, int]:
     if phase.name == "push":  # Of originals, not of copies.
       continue
     theirs += phase.epochs * phase.passes
-    ours += 1 if last_layer.is_stored(config, phase) else phase.epochs * phase.passes
+    ours += 1 if activations.is_stored(config, phase) else phase.epochs * phase.passes
   return ours, theirs
 
 
@@ -144,7 +156,7 @@ def _check_flags() -> None:
     raise InputError(f"--stages={unknown[0]} is not known; take some of {', '.join(STAGES)}")
   parallel.check_batch_size(given.batch_size, "--batch_size")
   if given.out:
-    check_writable(pathlib.Path(given.out).parent)
+    check_writable(user_path(given.out).parent)
 
 
 def main() -> None:

@@ -21,11 +21,12 @@ from jprotop.attacks import perturb as attack
 from jprotop.attacks.budget import Budget
 from jprotop.benchmark.timing import timed
 from jprotop.data import augment, decode, device_augment
+from jprotop.data.batches import EpochPlan
 from jprotop.prototypes import push
 from jprotop.prototypes.protopnet import ProtoPNet, grid_of
 from jprotop.prototypes.see import Network
 from jprotop.runs import config as base
-from jprotop.training import last_layer, phases, steps
+from jprotop.training import activations, phases, steps
 
 _TOP_K, _NUM_STEPS = 5, 40
 
@@ -213,30 +214,24 @@ def time_last_layer(subject: Subject, _) -> Timing:
   """One pass over 1,000 copies from stored activations."""
   count, prototypes = 1000, len(subject.model.prototype_class)
   rng = np.random.default_rng(0)
-  stored = last_layer.Stored(
+  stored = activations.Stored(
     rng.random((1, count, prototypes), np.float32),
     np.zeros((1, count, 2), np.float32),
     rng.integers(0, subject.model.num_classes, count).astype(np.int32),
   )
   training = base.get_config().to_dict()["train"]
   phase = phases.make_phases(training, "paper")[-1]
-  epochs = _Epochs(count, training["batch_size"])
+  plan = EpochPlan(stored.label, copies=0, batch_size=training["batch_size"], seed=0)
   trained = {"last_layer": subject.variables["params"]["last_layer"]}
-  state = (trained, phases.make_optimizer(phase, epochs.num_batches, 0.0).init(trained))
-  one = functools.partial(last_layer.one_pass, subject.model, stored, epochs, 0, state)
-  found, compiling = timed(lambda: one(phase=phase, weights=steps.LossWeights()), subject.repeats)
+  opt_state = phases.make_optimizer(phase, plan.num_batches, 0.0).init(trained)
+  state = steps.TrainState(trained, {}, opt_state)
+  step = activations.group_step(subject.model, phase, steps.LossWeights(), plan.num_batches)
+
+  def one_pass():
+    return [step(state, group) for group in activations.groups(stored, plan, 0)]
+
+  found, compiling = timed(one_pass, subject.repeats)
   return Timing("1,000 images", found, compiling=compiling, note="a pass, activations stored")
-
-
-class _Epochs:
-  """The part of `batches.AugmentedEpochs` that a pass over stored activations needs."""
-
-  def __init__(self, count: int, batch_size: int):
-    self.count, self.batch_size = count, batch_size
-    self.num_batches = -(-count // batch_size)
-
-  def plan(self, _):
-    return np.arange(self.count), np.zeros(self.count, int), None
 
 
 STAGES = {

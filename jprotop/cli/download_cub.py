@@ -5,11 +5,10 @@
 Then: --config.data.dir=data/CUB_200_2011.tgz
 """
 
-import pathlib
-
 from absl import flags
 
 from jprotop.data import cub
+from jprotop.files import user_path
 
 
 def define_flags() -> None:
@@ -17,5 +16,5 @@ def define_flags() -> None:
 
 
 def main() -> None:
-  path = cub.download(pathlib.Path(flags.FLAGS.dir).expanduser())
+  path = cub.download(user_path(flags.FLAGS.dir))
   print(f"{path} is complete; use it with --config.data.dir={path}")

@@ -13,8 +13,9 @@ from absl import flags
 from flax.traverse_util import flatten_dict
 from ml_collections import config_flags
 
-from jprotop.errors import InputError
+from jprotop.errors import InputError, excerpt
 from jprotop.experiments.experiment import Flag
+from jprotop.files import user_path
 from jprotop.runs import config as config_lib
 from jprotop.runs import config_files, config_keys, processes
 
@@ -42,9 +43,9 @@ def define_workdir() -> None:
   flags.DEFINE_string("workdir", None, "Folder of the run.")
 
 
-def define_out(*, needed: bool = False) -> None:
-  default = "it must be given" if needed else "default: the run's own"
-  flags.DEFINE_string("out", None, f"Folder for what it writes; {default}.")
+def define_out(otherwise: str) -> None:
+  """Adds --out; `otherwise` says what holds where it is not given."""
+  flags.DEFINE_string("out", None, f"Folder for what it writes; {otherwise}.")
 
 
 def define_config(*, trains: bool) -> None:
@@ -66,7 +67,8 @@ def define(flag: Flag) -> None:
   if flag.choices:
     flags.DEFINE_enum(flag.name, default, list(flag.choices), text)
   elif flag.kind is int:
-    flags.DEFINE_integer(flag.name, default, text, lower_bound=flag.least)
+    most = None if flag.setting else flag.most
+    flags.DEFINE_integer(flag.name, default, text, lower_bound=flag.least, upper_bound=most)
   elif flag.kind is float:
     flags.DEFINE(Fraction(), flag.name, default, text, serializer=flags.ArgumentSerializer())
   elif flag.kind is bool:
@@ -128,7 +130,7 @@ def workdir(*, must_exist: bool = False) -> pathlib.Path:
   """The --workdir given; an error that says so if there is none."""
   if not FLAGS.workdir:
     raise InputError("--workdir is missing; name the folder of the run, as in --workdir=runs/demo")
-  path = pathlib.Path(FLAGS.workdir).expanduser()
+  path = user_path(FLAGS.workdir)
   if must_exist:
     processes.from_first(lambda: _check_is_run(path))
   return path
@@ -157,10 +159,10 @@ def parse(arguments: list[str]) -> list[str]:
     return FLAGS(arguments)
   except flags.Error as error:
     raise InputError(
-      f"{error}; jprotop {pathlib.Path(arguments[0]).name} --help lists all"
+      f"{excerpt(error, 1000)}; jprotop {pathlib.Path(arguments[0]).name} --help lists all"
     ) from error
   except (AttributeError, KeyError, TypeError, ValueError) as error:
-    raise InputError(f"{error}") from error
+    raise InputError(excerpt(error, 1000)) from error
 
 
 def prepare(arguments: list[str]) -> list[str]:

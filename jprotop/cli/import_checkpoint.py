@@ -20,8 +20,11 @@ import numpy as np
 from absl import flags
 
 from jprotop.cli import flags as cli
+from jprotop.data.arrays import read_array
 from jprotop.errors import InputError
+from jprotop.files import held, user_path
 from jprotop.prototypes.similarity import SIMILARITIES
+from jprotop.runs import processes
 from jprotop.runs import run as runs
 from jprotop.torch_io import export, names
 from jprotop.training import importing
@@ -47,7 +50,7 @@ def import_run(workdir: pathlib.Path) -> None:
     workdir,
     cli.config(),
     boxes=_path(given.boxes),
-    prototype_class=prototype_class and importing.read_array(prototype_class),
+    prototype_class=prototype_class and read_array(prototype_class),
     similarity=given.similarity,
   )
   model, _, info = runs.load(workdir)
@@ -71,7 +74,7 @@ def import_run(workdir: pathlib.Path) -> None:
 
 
 def _path(given: str | None) -> pathlib.Path | None:
-  return pathlib.Path(given).expanduser() if given else None
+  return user_path(given) if given else None
 
 
 def export_run(workdir: pathlib.Path, target: pathlib.Path) -> None:
@@ -95,6 +98,7 @@ def main() -> None:
   if given.export_torch and useless:
     raise InputError(f"--{useless[0]} is for an import; --export_torch takes a run as it is")
   if given.torch_checkpoint:
-    import_run(workdir)
+    with processes.kept_by_first(workdir) as kept, held(kept):
+      import_run(workdir)
   else:
     export_run(cli.workdir(must_exist=True), _path(given.export_torch))

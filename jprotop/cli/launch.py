@@ -26,13 +26,16 @@ def define_flags() -> None:
     "Of a command in several processes: HOST:PORT, a free port where the first of them listens; or "
     "auto, on a TPU pod, with Slurm, Open MPI or Kubernetes, which tell this and the next two.",
   )
-  flags.DEFINE_integer("num_processes", None, "How many.", lower_bound=1)
-  flags.DEFINE_integer("process_id", None, "Which of them: 0, 1, ...", lower_bound=0)
+  flags.DEFINE_integer("num_processes", None, "How many.", lower_bound=1, upper_bound=100_000)
+  flags.DEFINE_integer(
+    "process_id", None, "Which of them: 0, 1, ...", lower_bound=0, upper_bound=100_000
+  )
   flags.DEFINE_integer(
     "peer_timeout",
     100,
     "Seconds without a sign of life after which a process counts as dead, and the others end.",
     lower_bound=1,
+    upper_bound=1_000_000,
   )
 
 

@@ -19,7 +19,7 @@ from jprotop.cli import flags as cli
 from jprotop.cli import study
 from jprotop.errors import InputError
 from jprotop.experiments import collect, pages
-from jprotop.files import check_writable, ensure_folder, write_json, write_text
+from jprotop.files import check_writable, ensure_folder, held, user_path, write_text
 from jprotop.report import paper_tables, tables
 from jprotop.runs import processes, results
 from jprotop.runs.config import NETWORKS
@@ -43,14 +43,15 @@ def reproduce(
     raise InputError(f"--only={unknown[0]} is not known; parts are {', '.join(study.parts())}")
   processes.from_first(lambda: check_writable(workdir))
   paper = study.Study(config, workdir, given)
-  ensure_folder(workdir)
   stages = [stage for stage in study.stages() if not only or set(only) & stage.parts]
-  try:
-    study.run_stages(paper, stages)
-  except InputError:
-    write_results(paper)  # What was found before must not be lost.
-    raise
-  return write_results(paper)
+  with processes.kept_by_first(workdir) as kept, held(kept):
+    ensure_folder(workdir)
+    try:
+      study.run_stages(paper, stages)
+    except InputError:
+      write_results(paper)  # What was found before must not be lost.
+      raise
+    return write_results(paper)
 
 
 def write_results(paper: study.Study) -> dict:
@@ -64,7 +65,7 @@ def write_results(paper: study.Study) -> dict:
   }
   found |= paper_tables.all_tables(found)
   found["claims"] = pages.all_claims(found)
-  write_json(workdir / "results.json", found)
+  results.write_results(workdir, found)
   write_tables(workdir, found)
   page = pages.write_study_report(workdir, found)
   print(f"\nReport: {page.resolve()}")
@@ -72,9 +73,9 @@ def write_results(paper: study.Study) -> dict:
 
 
 def write_tables(workdir: pathlib.Path, found: dict) -> None:
-  """tables/tableN.md, .tex and .csv of every table that has rows; prints them."""
+  """tables/NAME.md, .tex and .csv of every table that has rows; prints them."""
   ensure_folder(workdir / "tables")
-  for name, title, columns in paper_tables.TABLES:
+  for name, title, columns in (*paper_tables.TABLES, paper_tables.TARGETS):
     if not found.get(name):
       for old in (workdir / "tables").glob(f"{name}.*"):
         old.unlink()  # of numbers that are no longer true
@@ -103,9 +104,9 @@ def collect_runs(folders: list[str], workdir: pathlib.Path) -> None:
       f"--collect: {missing[0]} has no results.json; run jprotop reproduce there first"
     )
   merged = collect.collect(found)
-  ensure_folder(workdir)
-  write_json(workdir / "results.json", merged)
-  write_tables(workdir, merged)
+  with held(workdir):
+    results.write_results(workdir, merged)
+    write_tables(workdir, merged)
   print(f"\nTables: {(workdir / 'tables').resolve()}")
 
 
@@ -115,5 +116,5 @@ def main() -> None:
     collect_runs(given.collect, workdir)
     return
   named = {name: given[name].value for name in NETWORKS if given[name].value}
-  networks = {name: pathlib.Path(folder).expanduser() for name, folder in named.items()}
+  networks = {name: user_path(folder) for name, folder in named.items()}
   reproduce(cli.config(), workdir, networks, given.only)

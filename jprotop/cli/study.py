@@ -1,8 +1,9 @@
 """The whole paper as stages: which networks it needs, what is measured on each, what is done.
 
 A stage measures one experiment on one network and writes its figures and `stages/NAME.json` into
-WORKDIR/NETWORK. The file names everything that the numbers came from, so that a stage is repeated
-when its network or a setting that it uses has changed, and only then.
+WORKDIR/NETWORK. The file names everything that the numbers came from, and figures and arrays by
+their hashes, so that a stage is repeated when its network, a setting that it uses, or one of its
+files has changed, and only then.
 """
 
 import dataclasses
@@ -14,16 +15,18 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
+from jprotop.cli.measuring import measure_into
 from jprotop.data.alterations import scheme_of
 from jprotop.errors import InputError
 from jprotop.experiments import EXPERIMENTS, Beside, Experiment
-from jprotop.files import ensure_folder, write_json
-from jprotop.runs import records, results
+from jprotop.runs import outputs, processes
 from jprotop.runs import run as runs
 from jprotop.runs.checkpoints import read_config
-from jprotop.runs.config import NETWORKS, check_config
+from jprotop.runs.config import NETWORKS
+from jprotop.runs.config_checks import check_config
 from jprotop.runs.config_keys import differences
 from jprotop.runs.run import Run
+from jprotop.runs.sealed import read_sealed, write_sealed
 from jprotop.training import loop
 
 # Of a config, what a run that was trained elsewhere takes from the study that measures it.
@@ -164,28 +167,30 @@ def run_stages(study: Study, chosen: Sequence[Stage]) -> None:
   for number, stage in enumerate(chosen, 1):
     run, folder = study.network(stage.network), study.folder(stage.network)
     title = f"\n[{number}/{len(chosen)}] {stage.name} on the {stage.network} network"
-    if record_of(study, stage) is not None:
+    changed = changed_files(study, stage)
+    if changed == []:
       print(f"{title}: done already", flush=True)
       continue
     print(title, flush=True)
-    results.read_results(folder)  # What it cannot be added to is said now, not after the work.
-    ensure_folder(folder / "figures")
+    if changed:
+      names = ", ".join(changed[:3]) + (f" and {len(changed) - 3} more" if changed[3:] else "")
+      print(f"  measured again: what it wrote into {folder} was changed or removed: {names}")
     start, experiment = time.monotonic(), stage.experiment
     arguments = experiment.in_study(study.config, stage.network)
-    record = experiment.measure(run, folder, beside=_beside(study, stage), **arguments)
-    records.check_record(record, experiment.record, stage.name)
-    for line in experiment.tell(record, folder):
+    # So the network's own results.json holds what it would after the command alone.
+    found = measure_into(
+      experiment, run, folder, wait=True, beside=_beside(study, stage), **arguments
+    )
+    for line in experiment.tell(found.record, folder):
       print(line)
-    # The network's own results.json holds what it would after the command alone.
-    change = {stage.name: lambda before, e=experiment, r=record: e.merge(before, r)}
-    results.update_results(folder, run.config, stage.name, change, data=run.info["data"])
     written = {
       "fingerprint": _fingerprint(study, stage),
       "seconds": round(time.monotonic() - start, 1),
       "time": time.strftime("%Y-%m-%d %H:%M:%S %z"),
-      "record": record,
+      "record": found.record,
+      "files": found.files,
     }
-    write_json(_path(study, stage), written)
+    write_sealed(_path(study, stage), written)
 
 
 def _beside(study: Study, stage: Stage) -> Beside:
@@ -201,26 +206,33 @@ def _beside(study: Study, stage: Stage) -> Beside:
 
 def record_of(study: Study, stage: Stage) -> Any:
   """What a stage found; None if it was not run, or something that it depends on has changed."""
-  path = _path(study, stage)
-  if not path.exists():
-    return None
-  try:
-    written = json.loads(path.read_text())
-  except ValueError as error:
-    raise InputError(f"{path} is not JSON ({error}); delete it and run again") from error
-  return written["record"] if written["fingerprint"] == _fingerprint(study, stage) else None
+  written = _written(study, stage)
+  return written and written["record"]
+
+
+def changed_files(study: Study, stage: Stage) -> list[str] | None:
+  """Those of a stage's files that are not what it wrote any more; None where `record_of` is."""
+  written, folder = _written(study, stage), study.folder(stage.network)
+  return processes.from_first(lambda: written and outputs.changed(folder, written["files"]))
 
 
 def collect_records(study: Study) -> dict[str, dict]:
-  """All that the study has found so far: {experiment: {network: record}}."""
-  found: dict = {}
+  """All that the study has found so far: {experiment: {network: record}}, and its `files`."""
+  found: dict = {"files": {}}
   for stage in stages():
     if not all(study.finished(name) for name in stage.needs):
       continue
-    record = record_of(study, stage)
-    if record is not None:
-      found.setdefault(stage.name, {})[stage.network] = record
+    if written := _written(study, stage):
+      for kept, what in ((found, "record"), (found["files"], "files")):
+        kept.setdefault(stage.name, {})[stage.network] = written[what]
   return found
+
+
+def _written(study: Study, stage: Stage) -> dict | None:
+  """stages/NAME.json, where all that its numbers depend on is as it was; else None."""
+  written = processes.from_first(lambda: read_sealed(_path(study, stage)))
+  fits = written is not None and written.get("fingerprint") == _fingerprint(study, stage)
+  return written if fits and "files" in written else None
 
 
 def _path(study: Study, stage: Stage) -> pathlib.Path:

@@ -5,9 +5,11 @@ An alteration is one file that ends in `register_alteration(Alteration(...))`.
 
 import dataclasses
 import inspect
+import sys
 from collections.abc import Callable, Mapping
 
 import numpy as np
+from jaxtyping import Bool, Integer
 from PIL import Image
 
 from jprotop.errors import InputError
@@ -63,8 +65,8 @@ class Scheme:
       )
     ALTERATIONS[self.name].check(self.parameter)
 
-  def covers(self, label: np.ndarray) -> np.ndarray:
-    """Whether images of these labels [N] are altered, boolean [N]."""
+  def covers(self, label: Integer[np.ndarray, "*N"] | np.integer) -> Bool[np.ndarray, "*N"]:
+    """Whether images of these labels are altered."""
     if self.classes is None:
       return np.ones(np.shape(label), bool)
     return np.isin(label, self.classes)
@@ -82,7 +84,7 @@ class Scheme:
   @property
   def code(self) -> str:
     """The source of what is done: a change of it makes other images."""
-    return inspect.getsource(inspect.getmodule(ALTERATIONS[self.name].apply))
+    return inspect.getsource(sys.modules[ALTERATIONS[self.name].apply.__module__])
 
 
 def choose_classes(rule: str, num_classes: int, seed: int) -> tuple[int, ...]:

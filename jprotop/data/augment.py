@@ -20,6 +20,7 @@ takes and returns an image of the same size, shows no border, and accepts any si
 import math
 
 import numpy as np
+from jaxtyping import Float, Float64, Real
 from PIL import Image
 
 from jprotop.errors import InputError
@@ -81,8 +82,8 @@ def shear(image: Image.Image, degrees: float, axis: str) -> Image.Image:
   return _affine(image, matrix if axis == "x" else matrix[::-1, ::-1])
 
 
-def _affine(image: Image.Image, matrix: np.ndarray) -> Image.Image:
-  """Samples the image at centre + matrix [2, 2] @ (place in the result - centre), bicubic."""
+def _affine(image: Image.Image, matrix: Float[np.ndarray, "2 2"]) -> Image.Image:
+  """Samples the image at centre + matrix @ (place in the result - centre), bicubic."""
   centre = np.array(image.size) / 2
   coefficients = np.column_stack([matrix, centre - matrix @ centre])
   return image.transform(
@@ -90,14 +91,14 @@ def _affine(image: Image.Image, matrix: np.ndarray) -> Image.Image:
   )
 
 
-def image_corners(image: Image.Image) -> np.ndarray:
-  """float64 [4, 2] (x, y): top left, top right, bottom right, bottom left."""
+def image_corners(image: Image.Image) -> Float64[np.ndarray, "4 2"]:
+  """(x, y): top left, top right, bottom right, bottom left."""
   width, height = image.size
   return np.array([[0, 0], [width, 0], [width, height], [0, height]], np.float64)
 
 
-def skew(image: Image.Image, corners: np.ndarray) -> Image.Image:
-  """Perspective: the image's corners move to `corners` [4, 2] (x, y), ordered as image_corners.
+def skew(image: Image.Image, corners: Real[np.ndarray, "4 2"]) -> Image.Image:
+  """Perspective: the image's corners move to `corners` (x, y), ordered as image_corners.
 
   What lies beyond the frame is lost; corners must not move inwards, or black border shows.
   """
@@ -105,8 +106,10 @@ def skew(image: Image.Image, corners: np.ndarray) -> Image.Image:
   return image.transform(image.size, Image.Transform.PERSPECTIVE, coefficients.tolist(), _BICUBIC)
 
 
-def perspective(source: np.ndarray, target: np.ndarray) -> np.ndarray:
-  """The coefficients [8] (a, ..., h) that take four points `source` [4, 2] to `target` [4, 2].
+def perspective(
+  source: Float[np.ndarray, "4 2"], target: Float[np.ndarray, "4 2"]
+) -> Float[np.ndarray, "8"]:
+  """The coefficients (a, ..., h) that take four points `source` to `target`.
 
   u = (a x + b y + c) / (g x + h y + 1), v = (d x + e y + f) / (g x + h y + 1). Times the
   denominator, each pair of points gives two equations linear in the coefficients.
@@ -119,7 +122,7 @@ def perspective(source: np.ndarray, target: np.ndarray) -> np.ndarray:
   return np.linalg.solve(np.concatenate([across, down]), np.concatenate([u, v]))
 
 
-def distort(image: Image.Image, offsets: np.ndarray) -> Image.Image:
+def distort(image: Image.Image, offsets: Real[np.ndarray, "..."]) -> Image.Image:
   """Bends the image on a mesh of rows x columns tiles whose inner nodes look elsewhere.
 
   The result shows at each inner node what the image has `offsets` pixels away, and in between what

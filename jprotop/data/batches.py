@@ -6,9 +6,11 @@ Training batches also have `key`, uint32 [N, 2]: a raw random key for each image
 """
 
 import collections
+import dataclasses
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from typing import NamedTuple
 
 import jax
 import numpy as np
@@ -35,32 +37,45 @@ def in_order(split: Split, batch_size: int, indices: np.ndarray | None = None) -
     }
 
 
-class AugmentedEpochs:
-  """Every image's augmented copies, shuffled anew in each epoch.
+class Examples(NamedTuple):
+  """M augmented copies in an order.
 
-  The copies of an image are the same in every epoch, as in the reference, which writes them to
-  disk; a set that is small enough is kept as a pixel file. `copies` = 0 means no augmentation:
-  each image once, as it is.
-
-  With a `compression` (App. F.2) each copy is JPEG compressed with its `probability`, drawn anew
-  each time it is seen.
+  Attributes:
+    number: int [M], which they are; an image's copies follow each other, image by image.
+    version: int [M], in which version each is seen.
+    key: uint32 [M, 2], a raw random key for each.
   """
 
-  def __init__(
-    self,
-    split: Split,
-    *,
-    copies: int,
-    batch_size: int,
-    seed: int,
-    compression: Scheme | None = None,
-    probability: float = 0.0,
-  ):
-    self.copies, self.batch_size, self.seed = copies, batch_size, seed
-    self.label, self.probability = split.label, probability
-    # As they are, and compressed: which of the two is seen is a matter of the coin.
-    self._splits = [split] + ([split.altered(compression)] if compression else [])
-    self._stored = [s.stored_copies(copies, seed) if copies else s.pixels for s in self._splits]
+  number: np.ndarray
+  version: np.ndarray
+  key: np.ndarray
+
+  def in_batches(self, size: int) -> list["Examples"]:
+    starts = range(0, len(self.number), size)
+    return [Examples(*(array[i : i + size] for array in self)) for i in starts]
+
+
+@dataclasses.dataclass(frozen=True)
+class EpochPlan:
+  """Every image's augmented copies, shuffled anew in each epoch; nothing of how they look.
+
+  The copies of an image are the same in every epoch, as in the reference, which writes them to
+  disk. With two versions of each, a coin that is tossed anew each time says which is seen.
+
+  Attributes:
+    label: int [N], the class of each image.
+    copies: of each image; 0: no augmentation, each image once as it is.
+    batch_size, seed: of the training.
+    num_versions: 1 or 2.
+    probability: of the second version.
+  """
+
+  label: np.ndarray
+  copies: int
+  batch_size: int
+  seed: int
+  num_versions: int = 1
+  probability: float = 0.0
 
   @property
   def num_examples(self) -> int:
@@ -71,96 +86,141 @@ class AugmentedEpochs:
     return -(-self.num_examples // self.batch_size)
 
   @property
-  def num_versions(self) -> int:
-    """Of each copy: as it is, and compressed where a coin decides which is seen."""
-    return len(self._splits)
-
-  @property
   def labels(self) -> np.ndarray:
-    """The class of every copy, int32 [M], in the order of `in_order`."""
+    """The class of every copy, int32 [M], image by image."""
     return np.repeat(self.label, max(self.copies, 1)).astype(np.int32)
 
-  def plan(self, number: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The order of the M copies in an epoch and their versions, int [M], and keys uint32 [M, 2].
-
-    A pure function of the seed and the epoch's number.
-    """
+  def drawn(self, number: int) -> Examples:
+    """The copies of the epoch of that number: a pure function of it and the seed."""
     order = np.random.default_rng([self.seed, 2, number]).permutation(self.num_examples)
-    if len(self._splits) == 1:
+    if self.num_versions == 1:
       coin = np.zeros(self.num_examples, int)
     else:
       rng = np.random.default_rng([self.seed, 5, number])
       coin = (rng.random(self.num_examples) < self.probability).astype(int)
     rng = np.random.default_rng([self.seed, 6, number])
-    return order, coin, rng.integers(0, 2**32, (self.num_examples, 2), np.uint32)
+    return Examples(order, coin, rng.integers(0, 2**32, (self.num_examples, 2), np.uint32))
+
+  def every(self, version: int) -> Examples:
+    """Every copy once, image by image, in one version."""
+    every = np.arange(self.num_examples)
+    return Examples(every, np.full_like(every, version), np.zeros((len(every), 2), np.uint32))
+
+
+def images_that_came(_: dict, batch: dict) -> jax.Array:
+  """On the device: the images [N, S, S, 3] of a batch that brings them."""
+  return batch["image"]
+
+
+@dataclasses.dataclass(frozen=True)
+class CopiesOnDevice:
+  """On the device: images [N, S, S, 3] of a batch's `example`, of `copies` of each crop."""
+
+  copies: int
+
+  def __call__(self, shared: dict, batch: dict) -> jax.Array:
+    return device_augment.copies_of(shared["crops"], batch["example"], copies=self.copies)
+
+
+class HostRenderer:
+  """Copies made with Pillow, each of its crop at that one's resolution.
+
+  A set that is small enough is kept as a pixel file.
+
+  Attributes:
+    shared: by name, what the devices need once to make images of batches: nothing.
+    on_device: (shared, placed batch) to the images there, [N, S, S, 3]; hashable.
+  """
+
+  def __init__(self, plan: EpochPlan, versions: Sequence[Split]):
+    """`versions`: the split as it is seen in each."""
+    self.shared, self.on_device = {}, images_that_came
+    self._copies, self._seed, self._versions = plan.copies, plan.seed, versions
+    self._stored = [
+      s.stored_copies(plan.copies, plan.seed) if plan.copies else s.pixels for s in versions
+    ]
+
+  def batch(self, examples: Examples, pool: ThreadPoolExecutor) -> dict:
+    """What the images are made of: themselves."""
+    return {"image": np.stack(list(pool.map(self._pixels, examples.number, examples.version)))}
+
+  def _pixels(self, number: int, version: int) -> np.ndarray:
+    """One example as uint8 [S, S, 3]: read where it is stored, else made."""
+    stored, split = self._stored[version], self._versions[version]
+    if stored is not None:
+      return stored[number]
+    return split.augmented(number // self._copies, number % self._copies, self._seed)
+
+
+class DeviceRenderer:
+  """Copies made on the device, of crops that go there once: see `device_augment`.
+
+  Attributes:
+    shared, on_device: as of `HostRenderer`.
+  """
+
+  def __init__(self, plan: EpochPlan, split: Split):
+    sizes = split.box[:, 2:].astype(np.int32)
+    self.shared = {"crops": device_augment.Crops(split.pixels, sizes, plan.seed)}
+    self.on_device = CopiesOnDevice(plan.copies)
+
+  def batch(self, examples: Examples, pool: ThreadPoolExecutor) -> dict:
+    """What the images are made of: their numbers."""
+    return {"example": examples.number.astype(np.int32)}
+
+
+@dataclasses.dataclass(frozen=True)
+class Epochs:
+  """The batches of a training: a plan, and who renders it."""
+
+  plan: EpochPlan
+  renderer: HostRenderer | DeviceRenderer
 
   def epoch(self, number: int) -> Iterator[dict]:
     """The batches of one epoch."""
-    return self._batches(self.plan(number), self.batch_size)
-
-  def crops(self) -> device_augment.Crops | None:
-    """What the device needs to make the images; None: they come with the batches."""
-    return None
+    return self._batches(self.plan.drawn(number), self.plan.batch_size)
 
   def in_order(self, version: int, batch_size: int) -> Iterator[dict]:
     """Every copy once, image by image, in one version."""
-    every = np.arange(self.num_examples)
-    keys = np.zeros((len(every), 2), np.uint32)
-    return self._batches((every, np.full_like(every, version), keys), batch_size)
+    return self._batches(self.plan.every(version), batch_size)
 
-  def _batches(self, plan: tuple[np.ndarray, ...], size: int) -> Iterator[dict]:
-    starts = range(0, self.num_examples, size)
-    return prefetched(self._batch, [tuple(a[i : i + size] for a in plan) for i in starts])
+  def _batches(self, examples: Examples, size: int) -> Iterator[dict]:
+    return prefetched(self._batch, examples.in_batches(size))
 
-  def _batch(self, chunk: tuple[np.ndarray, ...], pool: ThreadPoolExecutor) -> dict:
-    order, coin, keys = chunk
-    images = order // max(self.copies, 1)
+  def _batch(self, examples: Examples, pool: ThreadPoolExecutor) -> dict:
+    images = examples.number // max(self.plan.copies, 1)
     return {
-      "image": np.stack(list(pool.map(self._pixels, order, coin))),
-      "label": self.label[images].astype(np.int32),
+      **self.renderer.batch(examples, pool),
+      "label": self.plan.label[images].astype(np.int32),
       "index": images.astype(np.int32),
-      "key": keys,
+      "key": examples.key,
     }
 
-  def _pixels(self, example: int, compressed: int) -> np.ndarray:
-    """One example as uint8 [S, S, 3]: read where it is stored, else made."""
-    stored, split = self._stored[compressed], self._splits[compressed]
-    if stored is not None:
-      return stored[example]
-    return split.augmented(example // self.copies, example % self.copies, self.seed)
 
+def host_epochs(
+  split: Split,
+  *,
+  copies: int,
+  batch_size: int,
+  seed: int,
+  alteration: Scheme | None = None,
+  probability: float = 0.0,
+) -> Epochs:
+  """Epochs of a split, rendered on the host.
 
-class DeviceEpochs(AugmentedEpochs):
-  """The same epochs, their copies made on the device: see `device_augment`.
-
-  Batches have `example`, int [N], in place of `image`; `images_of` makes those of the crops, which
-  go to the device once.
+  Args:
+    alteration, probability: with which each copy is altered, drawn anew each time it is seen (App.
+      F.2); None: never.
   """
-
-  def __init__(self, split: Split, *, copies: int, batch_size: int, seed: int):
-    self.copies, self.batch_size, self.seed = copies, batch_size, seed
-    self.label, self._splits = split.label, [split]
-
-  def crops(self) -> device_augment.Crops:
-    split = self._splits[0]
-    return device_augment.Crops(split.pixels, split.box[:, 2:].astype(np.int32), self.seed)
-
-  def _batch(self, chunk: tuple[np.ndarray, ...], pool: ThreadPoolExecutor) -> dict:
-    order, _, keys = chunk
-    images = order // self.copies
-    return {
-      "example": order.astype(np.int32),
-      "label": self.label[images].astype(np.int32),
-      "index": images.astype(np.int32),
-      "key": keys,
-    }
+  versions = [split] + ([split.altered(alteration)] if alteration else [])
+  plan = EpochPlan(split.label, copies, batch_size, seed, len(versions), probability)
+  return Epochs(plan, HostRenderer(plan, versions))
 
 
-def images_of(crops: device_augment.Crops | None, copies: int, batch: dict) -> jax.Array:
-  """On the device: a batch's images, [N, S, S, 3]; `crops` None: they are there already."""
-  if crops is None:
-    return batch["image"]
-  return device_augment.copies_of(crops, batch["example"], copies=copies)
+def device_epochs(split: Split, *, copies: int, batch_size: int, seed: int) -> Epochs:
+  """The same epochs, rendered on the device."""
+  plan = EpochPlan(split.label, copies, batch_size, seed)
+  return Epochs(plan, DeviceRenderer(plan, split))
 
 
 def prefetched(make: Callable, items: list, ahead: int = 2) -> Iterator:

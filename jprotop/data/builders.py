@@ -5,7 +5,6 @@ is installed), keys are integers and shuffling is off, so that index i is image 
 """
 
 import contextlib
-import functools
 import io
 import itertools
 import pathlib
@@ -116,12 +115,15 @@ def builder_of(name: str, source: Source, fingerprint: str, cache: pathlib.Path)
   return kind(examples=source.examples, counts=source.counts, fingerprint=fingerprint, cache=cache)
 
 
-def prepare(builder: ImageSet) -> dict[str, "tfds.data_sources.ArrayRecordDataSource"]:
-  """Writes the data set unless it is there, and opens its splits for random access."""
+def write(builder: ImageSet) -> None:
+  """Writes the data set unless it is there."""
   tfds.disable_progress_bar()
   # It tells on stdout, and warns, of things that only authors of registered data sets need.
   with contextlib.redirect_stdout(io.StringIO()):
     builder.download_and_prepare()
+
+
+def open_splits(builder: ImageSet) -> dict[str, "tfds.data_sources.ArrayRecordDataSource"]:
+  """Random access to the encoded examples of each split of a data set that was written."""
   decoders = {"image": tfds.decode.SkipDecoding()}
-  open_split = functools.partial(builder.as_data_source, decoders=decoders)
-  return {split: open_split(split) for split in SPLITS}
+  return {split: builder.as_data_source(split, decoders=decoders) for split in SPLITS}

@@ -2,9 +2,11 @@
 
 import gzip
 import hashlib
+import logging
 import lzma
 import os
 import pathlib
+import shutil
 import tarfile
 import zlib
 from collections.abc import Callable, Iterator, Mapping
@@ -12,11 +14,14 @@ from typing import Any
 
 import numpy as np
 
+from jprotop.data import listed
 from jprotop.data.parts import PARTS
 from jprotop.data.sources import Source, register_source
 from jprotop.download import Hash, fetch
 from jprotop.errors import InputError
-from jprotop.files import atomic_path
+from jprotop.files import atomic_path, one_at_a_time, remove_orphans, user_path
+
+_log = logging.getLogger("jprotop")
 
 URL = "https://data.caltech.edu/records/65de6-vp158/files/CUB_200_2011.tgz"
 MD5 = "97eceeb196236b17998738112f37df78"
@@ -38,7 +43,7 @@ def locate(path: str, cache: pathlib.Path) -> pathlib.Path:
   Raises:
     InputError: there is none, or it is incomplete.
   """
-  root = pathlib.Path(path).expanduser()
+  root = user_path(path)
   if not path or not root.exists():
     raise InputError(
       f"data.dir={path!r} does not exist; give the CUB_200_2011 folder or its .tgz with "
@@ -62,23 +67,36 @@ def _unpack(archive: pathlib.Path, cache: pathlib.Path) -> pathlib.Path:
   stat = archive.stat()
   name = f"{archive.resolve()}-{stat.st_size}-{stat.st_mtime_ns}"
   target = cache / "unpacked" / hashlib.sha256(name.encode()).hexdigest()[:16]
-  if target.exists():
-    return target
-  with atomic_path(target) as temporary:
-    temporary.mkdir()
-    try:
-      with tarfile.open(archive) as tar:
-        # Python before 3.11.4 has no filters: there our own check stands alone.
-        tar.extraction_filter = getattr(tarfile, "data_filter", None)
-        for member in tar:
-          _check_member(member)
-          tar.extract(member, temporary)
-        # To tar a damaged header looks like the end; the checksum stands behind the true one.
-        while tar.fileobj.read(1 << 20):
-          pass
-    except _BROKEN_ARCHIVE as error:
-      raise InputError(f"{archive} cannot be unpacked ({error}); download it again") from error
+  # Pictures by their size: they are decoded when the data set is prepared, and hashed from then on.
+  fault = lambda: listed.fault(target, hashed=lambda name: name.endswith(".txt"))  # noqa: E731
+  if fault():
+    with one_at_a_time(target):
+      if found := fault():  # Another program may have been faster.
+        remove_orphans(target)
+        _log.info("unpacking %s (once) in %s", archive, cache)
+        with atomic_path(target) as temporary:
+          if target.exists():
+            _log.warning("%s %s; it is unpacked anew", target, found)
+            shutil.rmtree(target)
+          _extract(archive, temporary)
+          listed.write_list(temporary)
   return target
+
+
+def _extract(archive: pathlib.Path, folder: pathlib.Path) -> None:
+  folder.mkdir()
+  try:
+    with tarfile.open(archive) as tar:
+      # Python before 3.11.4 has no filters: there our own check stands alone.
+      tar.extraction_filter = getattr(tarfile, "data_filter", None)
+      for member in tar:
+        _check_member(member)
+        tar.extract(member, folder)
+      # To tar a damaged header looks like the end; the checksum stands behind the true one.
+      while tar.fileobj.read(1 << 20):
+        pass
+  except _BROKEN_ARCHIVE as error:
+    raise InputError(f"{archive} cannot be unpacked ({error}); download it again") from error
 
 
 def _check_member(member: tarfile.TarInfo) -> None:

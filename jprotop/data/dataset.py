@@ -4,7 +4,6 @@ import dataclasses
 import functools
 import hashlib
 import inspect
-import logging
 import os
 import pathlib
 from collections.abc import Sequence
@@ -13,7 +12,6 @@ import numpy as np
 
 from jprotop.data import (  # noqa: F401
   augment,
-  builders,
   cub,
   decode,
   folder,
@@ -22,11 +20,10 @@ from jprotop.data import (  # noqa: F401
   toybirds,
 )
 from jprotop.data.alterations import Scheme
+from jprotop.data.prepared import Prepared, Records
 from jprotop.data.sources import Source, open_source
 from jprotop.errors import InputError
-from jprotop.files import atomic_path
-
-_log = logging.getLogger("jprotop")
+from jprotop.files import user_path
 
 # Augmented copies are kept as a pixel file up to this size, and made anew each epoch beyond it.
 MAX_STORED_COPIES_BYTES = 4e9
@@ -112,7 +109,10 @@ class Split:
       return None
     what = (*self._shaped_by(), self.image_size, copies, seed)
     name = f"augmented-{pixels.fingerprint(*what)}"
-    render = lambda j: self.augmented(j // copies, j % copies, seed)  # noqa: E731
+
+    def render(j: int) -> np.ndarray:
+      return self.augmented(j // copies, j % copies, seed)
+
     return pixels.pixel_file(self.cache, name, count, self.image_size, render)
 
   def part_points(self, i: int) -> np.ndarray:
@@ -162,7 +162,7 @@ class Dataset:
 
 def default_cache() -> pathlib.Path:
   """$JPROTOP_CACHE, or ~/.cache/jprotop."""
-  return pathlib.Path(os.environ.get("JPROTOP_CACHE", "~/.cache/jprotop")).expanduser()
+  return user_path(os.environ.get("JPROTOP_CACHE", "~/.cache/jprotop"))
 
 
 def load_dataset(
@@ -188,13 +188,10 @@ def load_dataset(
   Raises:
     InputError: something is missing, corrupt or inconsistent; nothing half-made is left.
   """
-  cache = pathlib.Path(cache).expanduser() if cache else default_cache()
+  cache = user_path(cache) if cache else default_cache()
   source = open_source(name, directory, {"toy": toy or {}}, cache)
-  builder, class_names = _builder(name, source, cache), source.class_names
-  sources = _prepare(name, builder, cache)
-  key = f"{name}/{builder.builder_config.name}"
-  split = functools.partial(_split, image_size=image_size, cache=cache, key=key)
-  train, test = (split(n, sources[n], _annotations(builder, n, sources[n])) for n in sources)
+  prepared, class_names = Prepared(name, source, _fingerprint(source), cache), source.class_names
+  train, test = (_split(prepared, split, image_size) for split in ("train", "test"))
   train, validation = _hold_out(train, validation_share, seed)
   empty = [n for label, n in enumerate(class_names) if not (train.label == label).any()]
   if empty:
@@ -205,51 +202,26 @@ def load_dataset(
   return Dataset(class_names, train, validation, test)
 
 
-def _builder(name: str, source: Source, cache: pathlib.Path) -> builders.ImageSet:
+def _fingerprint(source: Source) -> str:
   # `decode` made the boxes that are stored, and accepted the pictures.
   everything = f"{inspect.getsource(decode)}{source.fingerprint}"
-  fingerprint = hashlib.sha256(everything.encode()).hexdigest()[:16]
-  return builders.builder_of(name, source, fingerprint, cache)
+  return hashlib.sha256(everything.encode()).hexdigest()[:16]
 
 
-def _prepare(name: str, builder: builders.ImageSet, cache: pathlib.Path) -> dict[str, Sequence]:
-  """Random access to the encoded examples of each split, which are written the first time."""
-  if not pathlib.Path(builder.data_dir).exists():
-    _log.info("preparing %s (once) in %s", name, cache)
-  try:
-    return builders.prepare(builder)
-  except OSError as error:
-    raise InputError(
-      f"cannot prepare {name} in {cache}: {error.strerror or error}; free some space, or choose "
-      "another place with --config.data.cache"
-    ) from error
-
-
-def _annotations(builder, name: str, source) -> dict[str, np.ndarray]:
-  """Everything but the pictures, read from the data set once and kept beside it."""
-  path = pathlib.Path(builder.data_dir) / f"annotations-{name}.npz"
-  if not path.exists():
-    rows = [{k: v for k, v in row.items() if k != "image"} for row in source]
-    columns = {key: np.array([row[key] for row in rows]) for key in rows[0]}
-    columns["image_id"] = np.array([row["image_id"].decode() for row in rows])
-    with atomic_path(path) as temporary:
-      np.savez(temporary, **columns)
-  with np.load(path, allow_pickle=False) as file:
-    return dict(file)
-
-
-def _split(name, source, columns, *, image_size, cache, key) -> Split:
+def _split(prepared: Prepared, name: str, image_size: int) -> Split:
+  columns = prepared.annotations(name)
+  count = len(columns["label"])
   return Split(
     name=name,
-    source=source,
-    rows=np.arange(len(source)),
+    source=Records(prepared, name, count),
+    rows=np.arange(count),
     label=columns["label"].astype(np.int32),
     image_id=columns["image_id"].tolist(),
     box=columns["box"],
     parts=columns["parts"],
     image_size=image_size,
-    cache=cache,
-    key=f"{key}/{name}",
+    cache=prepared.cache,
+    key=f"{prepared.name}/{prepared.folder.parent.name}/{name}",
   )
 
 

@@ -7,13 +7,16 @@ import io
 import math
 import os
 import pathlib
+import sys
 
 import numpy as np
+from jaxtyping import Float32, Real, UInt8
 from PIL import Image, UnidentifiedImageError
 
 from jprotop.errors import InputError
 
-Box = tuple[float, float, float, float]  # x, y, width, height in pixels of the whole image.
+# x, y, width, height in pixels of the whole image.
+Box = tuple[float, float, float, float] | Real[np.ndarray, "4"]
 
 # What undoes each value of the EXIF orientation tag (1, and anything unknown: nothing to undo).
 _ORIENTATION_TAG = 0x0112
@@ -53,7 +56,7 @@ def decode(encoded: bytes | str | os.PathLike, name: str) -> Image.Image:
       if limit is not None and image.width * image.height > limit:
         raise Image.DecompressionBombError(f"{image.width} x {image.height} pixels")
       image.load()
-      upright = _UPRIGHT.get(image.getexif().get(_ORIENTATION_TAG))
+      upright = _UPRIGHT.get(image.getexif().get(_ORIENTATION_TAG, 1))
       return _to_rgb(image if upright is None else image.transpose(upright))
   except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
     raise InputError(
@@ -104,18 +107,20 @@ def _float_to_eight(values: np.ndarray) -> np.ndarray:
   return np.rint(values * 255 if high <= 1 else values).astype(np.uint8)
 
 
-def pixel_box(box: Box, image_size: tuple[int, int]) -> tuple[int, int, int, int]:
+def pixel_box(box: Box, image_size: tuple[int, int] | None) -> tuple[int, int, int, int]:
   """The whole pixels (x, y, width, height) that `crop` takes for a box; idempotent.
 
   Columns int(x) to int(x + w), rows int(y) to int(y + h), half-open, as the reference truncates.
-  A step of at most one pixel over the border of image_size (width, height) is cut off.
+  A step of at most one pixel over the border of image_size (width, height; None: of any) is cut
+  off.
 
   Raises:
     InputError: the box and the image size, if the box is empty or leaves the image.
   """
   x, y, w, h = (float(value) for value in box)
-  width, height = image_size
-  given = f"box (x={x:g}, y={y:g}, width={w:g}, height={h:g}) of a {width} x {height} image"
+  width, height = image_size or (sys.maxsize, sys.maxsize)
+  given = f"box (x={x:g}, y={y:g}, width={w:g}, height={h:g})"
+  given += f" of a {width} x {height} image" if image_size else ""
   remedy = "correct the bounding box, or leave it out"
   if not all(map(math.isfinite, (x, y, w, h))):
     raise InputError(f"{given} is not finite; {remedy}")
@@ -138,27 +143,25 @@ def crop(image: Image.Image, box: Box) -> Image.Image:
   return image.crop((x, y, x + w, y + h))
 
 
-def crop_points(points: np.ndarray, box: Box, size: int) -> np.ndarray:
+def crop_points(points: Real[np.ndarray, "K _"], box: Box, size: int) -> Float32[np.ndarray, "K 3"]:
   """Moves annotated points from the image into its crop resized to size x size.
 
   x' = (x - left) * size / width, y' likewise: floor(x') is the column that shows the point. A box
   that steps over the border must be passed through `pixel_box` first, so that both agree.
 
   Args:
-    points: [K, 3] (x, y, visible) in pixels of the whole image.
+    points: (x, y, visible) in pixels of the whole image.
     box: (x, y, w, h), as given to `crop`.
     size: side of the resized crop, pixels.
 
   Returns:
-    float32 [K, 3] (x', y', 1), x' and y' in [0, size); zeros for a point that is invisible or
-    outside the crop.
+    (x', y', 1), x' and y' in [0, size); zeros for a point that is invisible or outside the crop.
   """
   points = np.asarray(points, np.float64)
   if points.ndim != 2 or points.shape[1] != 3:
     raise InputError(f"points of shape {points.shape}, must be [K, 3]: x, y, visible")
   _check_size(size)
-  far = (math.inf, math.inf)  # Any image: only the box's own shape is of interest here.
-  left, top, width, height = pixel_box(box, far)
+  left, top, width, height = pixel_box(box, None)
   place = (points[:, :2] - (left, top)) / (width, height)
   inside = (points[:, 2] > 0) & np.all((place >= 0) & (place < 1), axis=1)
   # In float32 the largest place may round up to `size` itself, which is outside.
@@ -167,8 +170,8 @@ def crop_points(points: np.ndarray, box: Box, size: int) -> np.ndarray:
   return np.where(inside[:, None], moved, np.float32(0))
 
 
-def resize(image: Image.Image, size: int) -> np.ndarray:
-  """The RGB image as uint8 [size, size, 3]: antialiased bilinear, aspect ratio not kept."""
+def resize(image: Image.Image, size: int) -> UInt8[np.ndarray, "{size} {size} 3"]:
+  """The RGB image at another size: antialiased bilinear, aspect ratio not kept."""
   _check_size(size)
   if image.mode != "RGB":
     raise InputError(f"image of mode {image.mode}, must be RGB; decode() gives that")

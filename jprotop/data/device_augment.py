@@ -20,6 +20,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, Bool, Float, Float32, Integer, Key, Real, UInt8
 
 from jprotop.data.augment import FLIP_PROBABILITY
 
@@ -41,24 +42,29 @@ class Copy(NamedTuple):
   """Parameters of one copy, those of `augment`'s functions; only its own kind's are used.
 
   Attributes:
-    kind: int, one of ROTATE, SKEW, SHEAR, DISTORT.
-    degrees: int, of `augment.rotate` or `augment.shear`.
-    axis: int, 0 where shear moves rows ("x"), 1 where it moves columns ("y").
-    moves: int [4, 2] (x, y), how far `augment.skew` moves the corners, pixels of the crop.
-    offsets: int [9, 9, 2] (x, y), of `augment.distort`, pixels of the crop.
-    flip: bool, left to right after all else.
+    kind: one of ROTATE, SKEW, SHEAR, DISTORT.
+    degrees: of `augment.rotate` or `augment.shear`.
+    axis: 0 where shear moves rows ("x"), 1 where it moves columns ("y").
+    moves: (x, y), how far `augment.skew` moves the corners, pixels of the crop.
+    offsets: (x, y), of `augment.distort`, pixels of the crop.
+    flip: left to right after all else.
   """
 
-  kind: jax.Array
-  degrees: jax.Array
-  axis: jax.Array
-  moves: jax.Array
-  offsets: jax.Array
-  flip: jax.Array
+  kind: Integer[Array, ""]
+  degrees: Integer[Array, ""]
+  axis: Integer[Array, ""]
+  moves: Integer[Array, "4 2"]
+  offsets: Integer[Array, "9 9 2"]
+  flip: Bool[Array, ""]
 
 
-def draw(key: jax.Array, crop_size: jax.Array, *, kind: jax.Array | None = None) -> Copy:
-  """Draws a copy as `augment.augment_copy` does, for a crop of a size, int [2] (width, height)."""
+def draw(
+  key: Key[Array, ""],
+  crop_size: Integer[Array, "2"],
+  *,
+  kind: Integer[Array, ""] | None = None,
+) -> Copy:
+  """Draws a copy as `augment.augment_copy` does, for a crop of a size (width, height)."""
   keys = iter(jax.random.split(key, 8))
   drawn_kind = jax.random.randint(next(keys), (), 0, len(KINDS))
   kind = drawn_kind if kind is None else kind
@@ -75,16 +81,18 @@ def draw(key: jax.Array, crop_size: jax.Array, *, kind: jax.Array | None = None)
   return Copy(kind, side * degrees, axis, amount * direction, offsets, flip)
 
 
-def flow(copy: Copy, crop_size: jax.Array, *, size: int) -> jax.Array:
+def flow(
+  copy: Copy, crop_size: Real[Array, "2"], *, size: int
+) -> Float32[Array, "{size} {size} 2"]:
   """Where in the resized crop each pixel of a copy is seen, its middle.
 
   Args:
     copy: its parameters.
-    crop_size: int [2] (width, height) of the crop before it was resized to size x size.
+    crop_size: (width, height) of the crop before it was resized to size x size.
     size: S.
 
   Returns:
-    float32 [S, S, 2] (x, y) in pixels of the resized crop, between 0 and S but for rounding.
+    (x, y) in pixels of the resized crop, between 0 and S but for rounding.
   """
   crop_size = crop_size.astype(jnp.float32)
   middles = (jnp.arange(size) + 0.5) / size
@@ -188,15 +196,17 @@ def _node_weights(places: jax.Array, nodes: jax.Array) -> jax.Array:
   return first * (1 - share)[:, None] + second * share[:, None]
 
 
-def sample(image: jax.Array, places: jax.Array) -> jax.Array:
+def sample(
+  image: Float[Array, "S S 3"] | UInt8[Array, "S S 3"], places: Float[Array, "*n 2"]
+) -> Float32[Array, "*n 3"]:
   """An image seen at places, bilinearly; what lies outside is the nearest of its border.
 
   Args:
-    image: [S, S, 3], float of any range, or uint8.
-    places: float [..., 2] (x, y).
+    image: float of any range, or uint8.
+    places: (x, y).
 
   Returns:
-    float32 [..., 3]: a float image's own range; [0, 1] of a uint8 image.
+    A float image's own range; [0, 1] of a uint8 image.
   """
   height, width = image.shape[:2]
   limits = jnp.array([width - 1, height - 1]).reshape((1,) * (places.ndim - 1) + (2,))
@@ -218,67 +228,70 @@ def sample(image: jax.Array, places: jax.Array) -> jax.Array:
 
 
 def augment(
-  image: jax.Array, crop_size: jax.Array, key: jax.Array, *, kind: jax.Array | None = None
-) -> jax.Array:
+  image: Float[Array, "S S 3"] | UInt8[Array, "S S 3"],
+  crop_size: Integer[Array, "2"],
+  key: Key[Array, ""],
+  *,
+  kind: Integer[Array, ""] | None = None,
+) -> Float32[Array, "S S 3"]:
   """One copy of one crop, a function of its arguments alone.
 
   Args:
-    image: [S, S, 3], the resized crop, uint8 or float.
-    crop_size: int [2] (width, height) of the crop before that, pixels.
-    key: a random key; another for each copy.
+    image: the resized crop.
+    crop_size: (width, height) of the crop before that, pixels.
+    key: another for each copy.
     kind: one of KINDS; None: drawn.
 
   Returns:
-    float32 [S, S, 3]; a uint8 image's is in [0, 1].
+    The copy; a uint8 image's is in [0, 1].
   """
   copy = draw(key, crop_size, kind=kind)
   return sample(image, flow(copy, crop_size, size=image.shape[0]))
 
 
 class Crops(NamedTuple):
-  """A training set that lies on the device.
+  """A training set that lies on the device, or is on its way there.
 
   Attributes:
-    pixels: uint8 [M, S, S, 3], all crops, resized.
-    crop_sizes: int [M, 2] (width, height) before that, pixels.
-    seed: uint32, of the copies.
+    pixels: all crops, resized.
+    crop_sizes: (width, height) before that, pixels.
+    seed: of the copies.
   """
 
-  pixels: jax.Array
-  crop_sizes: jax.Array
-  seed: jax.Array
+  pixels: UInt8[Array | np.ndarray, "M S S 3"]
+  crop_sizes: Integer[Array | np.ndarray, "M 2"]
+  seed: int | Integer[Array, ""]
 
 
-def copies_of(crops: Crops, example: jax.Array, *, copies: int) -> jax.Array:
-  """Augmented copies, float32 [N, S, S, 3] in [0, 1], the same whenever they are asked for.
+def copies_of(
+  crops: Crops, example: Integer[Array, " N"], *, copies: int
+) -> Float32[Array, "N S S 3"]:
+  """Augmented copies in [0, 1], the same whenever they are asked for.
 
   Args:
-    example: int [N], `copies` of them for each crop, in order; its kind is copy % 4.
+    example: `copies` of them for each crop, in order; its kind is copy % 4.
   """
   keys = jax.vmap(functools.partial(jax.random.fold_in, jax.random.key(crops.seed)))(example)
   kinds = example % copies % len(KINDS)
-  return augmented_batch(crops.pixels, crops.crop_sizes, example // copies, keys, kinds=kinds)
+  pixels, crop_sizes = jnp.asarray(crops.pixels), jnp.asarray(crops.crop_sizes)
+  return augmented_batch(pixels, crop_sizes, example // copies, keys, kinds=kinds)
 
 
 def augmented_batch(
-  pixels: jax.Array,
-  crop_sizes: jax.Array,
-  indices: jax.Array,
-  keys: jax.Array,
+  pixels: UInt8[Array, "M S S 3"],
+  crop_sizes: Integer[Array, "M 2"],
+  indices: Integer[Array, " N"],
+  keys: Key[Array, " N"],
   *,
-  kinds: jax.Array | None = None,
-) -> jax.Array:
-  """Copies of some crops of a set that lies on the device: what the body of a scan needs.
+  kinds: Integer[Array, " N"] | None = None,
+) -> Float32[Array, "N S S 3"]:
+  """Copies in [0, 1] of some crops of a set on the device: what the body of a scan needs.
 
   Args:
-    pixels: uint8 [M, S, S, 3], all crops, resized.
-    crop_sizes: int [M, 2] (width, height) before that, pixels.
-    indices: int [N], which crops.
-    keys: random keys [N].
-    kinds: int [N], of KINDS; None: drawn.
-
-  Returns:
-    float32 [N, S, S, 3] in [0, 1].
+    pixels: all crops, resized.
+    crop_sizes: (width, height) before that, pixels.
+    indices: which crops.
+    kinds: of KINDS; None: drawn.
   """
 
   def one(index, key, kind):

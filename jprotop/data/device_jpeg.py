@@ -12,6 +12,7 @@ at 224 px are within 0.2 grey levels of Pillow on average, at any quality.
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, Float, Float32, Integer, Real
 
 # ITU-T T.81, Annex K.1: quantisation at quality 50, by vertical and horizontal frequency.
 LUMA = np.array(
@@ -40,18 +41,20 @@ _DCT = np.sqrt(2 / 8) * np.cos(np.pi / 8 * np.outer(np.arange(8), np.arange(8) +
 _DCT[0] /= np.sqrt(2)
 
 
-def round_trip(images: jax.Array, quality: jax.Array | int) -> jax.Array:
+def round_trip(
+  images: Float[Array, "N H W 3"], quality: int | Integer[Array, ""]
+) -> Float32[Array, "N H W 3"]:
   """Images as they come back from JPEG files of a quality, by default settings of Pillow (4:2:0).
 
   Rounding passes the gradient straight through; values cut off at black or white pass none. At
   quality 100 the brightness is hence differentiated as by the identity.
 
   Args:
-    images: float [N, H, W, 3] in [0, 1], of any H and W. They are first rounded to 8 bits.
-    quality: 1 to 100, a whole number; may be traced.
+    images: in [0, 1], of any H and W. They are first rounded to 8 bits.
+    quality: 1 to 100; may be traced.
 
   Returns:
-    float32 [N, H, W, 3], multiples of 1 / 255 in [0, 1].
+    Multiples of 1 / 255 in [0, 1].
   """
   height, width = images.shape[1:3]
   rgb = _round(_clip(images.astype(jnp.float32) * 255))
@@ -67,10 +70,12 @@ def round_trip(images: jax.Array, quality: jax.Array | int) -> jax.Array:
   return _clip(_round(_colours(jnp.stack([luma, *chroma], axis=-1), _TO_RGB))) / 255
 
 
-def quantisation(table: np.ndarray, quality: jax.Array | int) -> jax.Array:
-  """libjpeg's scaling of a table [8, 8] for quality 50 to another, whole numbers in [1, 255]."""
-  quality = jnp.asarray(quality, jnp.float32)
-  percent = jnp.where(quality < 50, jnp.floor(5000 / quality), 200 - 2 * quality)
+def quantisation(
+  table: Real[np.ndarray, "8 8"], quality: int | Integer[Array, ""]
+) -> Float32[Array, "8 8"]:
+  """libjpeg's scaling of a table for quality 50 to another, whole numbers in [1, 255]."""
+  of = jnp.asarray(quality, jnp.float32)
+  percent = jnp.where(of < 50, jnp.floor(5000 / of), 200 - 2 * of)
   return jnp.clip(jnp.floor((table * percent + 50) / 100), 1, 255)
 
 
@@ -90,9 +95,9 @@ def _code(plane: jax.Array, table: jax.Array) -> jax.Array:
 
 def _transform(blocks: jax.Array, matrix: np.ndarray) -> jax.Array:
   """matrix @ block @ matrix.T of blocks [N, rows, 8, columns, 8]."""
-  matrix = jnp.asarray(matrix, jnp.float32)
-  blocks = jnp.einsum("nriws,us->nriwu", blocks, matrix, precision="highest")
-  return jnp.einsum("nriwu,vi->nrvwu", blocks, matrix, precision="highest")
+  factor = jnp.asarray(matrix, jnp.float32)
+  blocks = jnp.einsum("nriws,us->nriwu", blocks, factor, precision="highest")
+  return jnp.einsum("nriwu,vi->nrvwu", blocks, factor, precision="highest")
 
 
 def _subsample(plane: jax.Array) -> jax.Array:

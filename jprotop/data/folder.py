@@ -17,6 +17,7 @@ import numpy as np
 from jprotop.data.parts import PARTS
 from jprotop.data.sources import Source, register_source
 from jprotop.errors import InputError
+from jprotop.files import user_path
 
 _log = logging.getLogger("jprotop")
 
@@ -36,7 +37,7 @@ class ImageFolder:
   """Files, labels and boxes of a folder; classes are the sorted folder names below train/."""
 
   def __init__(self, path: str):
-    self.root = pathlib.Path(path).expanduser()
+    self.root = user_path(path)
     if not path or not self.root.is_dir():
       raise InputError(
         f"data.dir={path!r} is not a folder; give one that holds train/CLASS/*.jpg and "
@@ -87,7 +88,7 @@ class ImageFolder:
       files += [(path, label) for path in found]
     return files
 
-  def _read_boxes(self) -> dict[str, tuple[float, ...]]:
+  def _read_boxes(self) -> dict[str, tuple[float, float, float, float]]:
     path = self.root / "boxes.txt"
     text = path.read_text(encoding="utf-8-sig") if path.exists() else ""  # Editors may add a mark.
     known = {self._image_id(file) for files in self.files.values() for file, _ in files}

@@ -11,7 +11,7 @@ QUALITIES = range(1, 96)  # Above 95 Pillow's encoder advises against itself.
 SUBSAMPLINGS = ("4:4:4", "4:2:2", "4:2:0")
 
 
-def compress(image: Image.Image, quality: int, *, subsampling: str = "4:2:0") -> Image.Image:
+def compress(image: Image.Image, quality: float, *, subsampling: str = "4:2:0") -> Image.Image:
   """The RGB image as it comes back from a JPEG file, at the same size.
 
   The paper uses quality 20 with 4:2:0 (Pillow's default), on the crop's native resolution, before
@@ -31,7 +31,7 @@ def compress(image: Image.Image, quality: int, *, subsampling: str = "4:2:0") ->
     return compressed.copy()
 
 
-def check_quality(quality: int) -> None:
+def check_quality(quality: float) -> None:
   """Raises InputError unless it is Pillow's."""
   if quality not in QUALITIES:
     raise InputError(f"JPEG quality={quality!r} must be a whole number from 1 to 95")
@@ -40,7 +40,7 @@ def check_quality(quality: int) -> None:
 register_alteration(
   Alteration(
     name="jpeg",
-    apply=lambda image, quality, _: compress(image, int(quality)),
+    apply=lambda image, quality, _: compress(image, quality),
     parameter="quality",
     check=check_quality,
   )

@@ -9,10 +9,12 @@ from collections.abc import Callable
 import numpy as np
 
 from jprotop.data import batches, decode
+from jprotop.data.arrays import read_array
 from jprotop.data.dataset import Split
 from jprotop.data.folder import image_files
 from jprotop.data.parts import PARTS
 from jprotop.errors import InputError
+from jprotop.files import check_regular, user_path
 
 _log = logging.getLogger("jprotop")
 
@@ -61,7 +63,7 @@ def from_argument(argument: str, image_size: int, split: Callable[[], Split]) ->
 
   Args:
     argument: comma-separated indices into the split, or comma-separated image files, or a folder,
-      or a float32 .npy file [N, S, S, 3] in [0, 1].
+      or a float32 .npy file [N, S, S, 3] in [0, 1]. What is named twice counts once.
     image_size: S, in pixels. Files are resized to it whole, which a warning says.
     split: gives the test set; only asked for indices, for a network may come without one.
 
@@ -69,26 +71,29 @@ def from_argument(argument: str, image_size: int, split: Callable[[], Split]) ->
     InputError: nothing usable is named. Single unreadable files among others are only noted.
   """
   items = [item.strip() for item in argument.split(",") if item.strip()]
-  if items and all(re.fullmatch(r"-?\d+", item) for item in items):
-    return from_split(split(), np.array([int(item) for item in items]))
-  paths = [pathlib.Path(item).expanduser() for item in items]
+  if items and all(re.fullmatch(r"-?[0-9]{1,9}", item) for item in items):
+    return from_split(split(), np.array(list(dict.fromkeys(map(int, items)))))
+  paths = [user_path(item) for item in items]
   if len(paths) == 1 and paths[0].suffix == ".npy":
     return _from_array(paths[0], image_size)
-  files = []
+  return _from_files(_files_of(paths), image_size, argument)
+
+
+def _files_of(paths: list[pathlib.Path]) -> list[pathlib.Path]:
+  """The files, and those of the folders, each once; all of them can be read without end."""
+  files = {}
   for path in paths:
-    if not path.exists():
-      raise InputError(
-        f"--images: {path} does not exist; give either indices, or files, a folder or a .npy"
-      )
-    files += image_files(path) if path.is_dir() else [path]
-  return _from_files(files, image_size, argument)
+    if path.is_dir():
+      found = image_files(path)
+    else:
+      check_regular(path)
+      found = [path]
+    files |= {file.resolve(): file for file in found if file.resolve() not in files}
+  return list(files.values())
 
 
 def _from_array(path: pathlib.Path, size: int) -> Images:
-  try:
-    array = np.load(path, allow_pickle=False)
-  except (OSError, ValueError) as error:
-    raise InputError(f"{path} is not a readable .npy file: {error}") from error
+  array = read_array(path)
   if array.ndim != 4 or array.shape[1:] != (size, size, 3) or not len(array):
     raise InputError(
       f"{path} has shape {array.shape}; this run takes [N, {size}, {size}, 3] with N >= 1"

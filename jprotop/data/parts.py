@@ -18,6 +18,9 @@ PARTS = (
   "throat",
 )
 
+# Where no annotated part is.
+BACKGROUND = "background"
+
 # "Head on Stomach" speaks of these two; the rest lets every part belong to exactly one group.
 GROUPS = {
   "head": ("beak", "crown", "forehead", "left eye", "right eye", "nape", "throat"),

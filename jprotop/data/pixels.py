@@ -1,17 +1,22 @@
 """Pixel files: images that are seen unchanged many times, decoded, cropped and resized once.
 
-A pixel file is a memory-mapped uint8 array [N, S, S, 3], named by a fingerprint of everything that
-shaped it: the data set, the size, the rule applied, and the code that applied it. So a stale one
-is never found, and it is renamed into place only when whole, so a half-written one is not either.
+A pixel file is a memory-mapped row of (image, uint8 [S, S, 3]; its CRC-32), N of them, named by a
+fingerprint of everything that shaped it: the data set, the size, the rule applied, and the code
+that applied it. So a stale one is never found, and it is renamed into place only when whole, so a
+half-written one is not either. Every image is held against its checksum when a file is opened,
+once a process, which takes about a second a gigabyte; a file that does not fit is made anew.
 """
 
 import hashlib
 import inspect
+import logging
 import os
 import pathlib
 import shutil
+import zlib
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from io import FileIO
 
 import numpy as np
 import PIL
@@ -20,7 +25,9 @@ from tqdm import tqdm
 
 from jprotop.data import augment, decode
 from jprotop.errors import InputError
-from jprotop.files import atomic_path, remove_orphans
+from jprotop.files import atomic_path, one_at_a_time, remove_orphans
+
+_log = logging.getLogger("jprotop")
 
 _CODE = "".join(inspect.getsource(module) for module in (augment, decode))
 # To "jpg", libjpeg-turbo only says which interface it imitates.
@@ -33,7 +40,7 @@ def fingerprint(*what) -> str:
 
 
 def _check_space(path: pathlib.Path, needed: int) -> None:
-  """A memory map on a disk that runs full kills the process, so the space is asked for first."""
+  """Says before the work that there is too little space for it."""
   place = next(parent for parent in path.absolute().parents if parent.exists())
   free = shutil.disk_usage(place).free
   if free < needed:
@@ -46,7 +53,7 @@ def _check_space(path: pathlib.Path, needed: int) -> None:
 def pixel_file(
   cache: pathlib.Path, name: str, count: int, size: int, render: Callable[[int], np.ndarray]
 ) -> np.ndarray:
-  """The pixel file of that name, made first if it is not there yet.
+  """The pixel file of that name, made first if it is not there yet, or damaged.
 
   Args:
     cache: folder of pixel files.
@@ -58,21 +65,78 @@ def pixel_file(
     Memory-mapped uint8 [N, S, S, 3], read-only.
   """
   path = cache / "pixels" / f"{name}.npy"
+  rows = _opened(path, count, size)
+  if rows is None:
+    with one_at_a_time(path):
+      rows = _opened(path, count, size)  # Another program may have been faster.
+      if rows is None:
+        _make(path, count, size, render)
+        rows = np.load(path, mmap_mode="r")
+  return rows["image"]
+
+
+def _form(size: int) -> np.dtype:
+  return np.dtype([("image", np.uint8, (size, size, 3)), ("crc32", np.uint32)])
+
+
+def _opened(path: pathlib.Path, count: int, size: int) -> np.ndarray | None:
+  """The rows of a pixel file, if it is there and what was written; a line says where it is not."""
   if not path.exists():
-    remove_orphans(path)
-    _check_space(path, count * size * size * 3)
-    with atomic_path(path) as temporary:
-      pixels = np.lib.format.open_memmap(
-        temporary, mode="w+", dtype=np.uint8, shape=(count, size, size, 3)
-      )
+    return None
+  try:
+    rows = np.load(path, mmap_mode="r", allow_pickle=False)
+    fits = rows.dtype == _form(size) and rows.shape == (count,)
+  except Exception as error:  # NumPy raises half a dozen kinds for a damaged header.
+    _log.warning("%s cannot be read (%s); it is made anew", path, error)
+    return None
+  if not fits or not _is_sound(path, rows):
+    _log.warning("%s is damaged, or of another version of jprotop; it is made anew", path)
+    return None
+  return rows
 
-      def store(i: int) -> None:
-        pixels[i] = render(i)
 
-      with ThreadPoolExecutor(os.cpu_count()) as pool:
-        label = f"preparing {name.rpartition('-')[0]} images"
-        for _ in tqdm(pool.map(store, range(count)), label, count, unit="image", leave=False):
-          os.utime(temporary)  # For remove_orphans: what is stored in a map need not show there.
-      pixels.flush()
-      del pixels
-  return np.load(path, mmap_mode="r")
+# Files that were checked in this process, as they were then.
+_sound: set[tuple] = set()
+
+
+def _is_sound(path: pathlib.Path, rows: np.ndarray) -> bool:
+  """Whether every image of a pixel file has its checksum."""
+  facts = path.stat()
+  name = (path.absolute(), facts.st_ino, facts.st_size, facts.st_mtime_ns)
+  if name not in _sound:
+    blocks = (rows[start : start + 64] for start in range(0, len(rows), 64))
+    check = lambda block: all(zlib.crc32(r["image"]) == r["crc32"] for r in block)  # noqa: E731
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+      if not all(pool.map(check, blocks)):
+        return False
+    _sound.add(name)
+  return True
+
+
+def _make(path: pathlib.Path, count: int, size: int, render: Callable[[int], np.ndarray]) -> None:
+  """Writes a pixel file."""
+  remove_orphans(path)
+  form = _form(size)
+  _check_space(path, count * form.itemsize)
+  with atomic_path(path) as temporary, open(temporary, "wb", buffering=0) as file:
+    header = {"descr": np.lib.format.dtype_to_descr(form), "fortran_order": False}
+    np.lib.format.write_array_header_2_0(file, {**header, "shape": (count,)})
+    start = file.tell()
+
+    def store(i: int) -> None:
+      row = np.zeros((), form)
+      row["image"] = render(i)
+      row["crc32"] = zlib.crc32(row["image"])
+      _write_at(file, row.tobytes(), start + i * form.itemsize)
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+      label = f"preparing {path.stem.rpartition('-')[0]} images"
+      for _ in tqdm(pool.map(store, range(count)), label, count, unit="image", leave=False):
+        pass
+
+
+def _write_at(file: FileIO, content: bytes, place: int) -> None:
+  """Writes into a file: where the disk is full this is an error, and in a memory map a kill."""
+  while content:
+    written = os.pwrite(file.fileno(), content, place)
+    content, place = content[written:], place + written

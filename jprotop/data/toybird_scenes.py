@@ -1,6 +1,7 @@
 """What surrounds a toy bird: sky, foliage or water, a perch, leaves, light and noise."""
 
 import numpy as np
+from jaxtyping import Float
 from PIL import Image, ImageDraw
 
 from jprotop.data import toybird_shapes as shapes
@@ -35,7 +36,7 @@ def background(rng: np.random.Generator, width: int, height: int) -> Image.Image
   return small.resize((width, height), Image.Resampling.BICUBIC)
 
 
-def perch(painter: shapes.Painter, rng: np.random.Generator):
+def perch(painter: shapes.Painter, rng: np.random.Generator) -> None:
   """A branch under the bird's foot from edge to edge, with a twig's leaves, and loose leaves."""
   colour = np.array(BARK[rng.integers(len(BARK))]) * rng.uniform(0.85, 1.15)
   slope, bend, thick = rng.uniform(-0.25, 0.25), rng.uniform(-6, 6), rng.uniform(4, 6.5)
@@ -62,7 +63,9 @@ def front_leaf(painter: shapes.Painter, rng: np.random.Generator) -> Image.Image
   return None if outline is None else painter.mask(outline)
 
 
-def _leaf(painter, rng, x, y) -> np.ndarray:
+def _leaf(
+  painter: shapes.Painter, rng: np.random.Generator, x: float, y: float
+) -> Float[np.ndarray, "K 2"]:
   length, angle = rng.uniform(20, 32), rng.uniform(0, 2 * np.pi)
   colour = np.array(LEAVES[rng.integers(len(LEAVES))]) * rng.uniform(0.85, 1.15)
   outline = shapes.leaf(x, y, length, angle)

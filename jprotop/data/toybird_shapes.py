@@ -2,13 +2,18 @@
 
 Bird coordinates: x towards the beak, y down, the body's middle at (0, 0), about 185 x 125 units
 from the tip of a long tail to the tip of a long beak and from crest to foot. Picture coordinates
-are pixels, x right, y down. Outlines are float arrays [K, 2].
+are pixels, x right, y down. Outlines are K points (x, y).
 """
 
 import dataclasses
+from collections.abc import Sequence
 
 import numpy as np
+from jaxtyping import Float
 from PIL import Image, ImageChops, ImageDraw
+
+Points = Sequence[tuple[float, float]] | Float[np.ndarray, "K 2"]
+Colour = tuple[int, int, int] | Float[np.ndarray, "3"]
 
 # Shapes are drawn this many times larger and averaged down, for smooth edges.
 SUPERSAMPLE = 3
@@ -51,7 +56,7 @@ POINTS = {
 }
 
 
-def smooth(points, steps: int = 5) -> np.ndarray:
+def smooth(points: Points, steps: int = 5) -> Float[np.ndarray, "_ 2"]:
   """Closed Catmull-Rom curve through `points` [K, 2], sampled at [K * steps, 2]."""
   p1 = np.asarray(points, float)
   p0, p2, p3 = np.roll(p1, 1, 0), np.roll(p1, -1, 0), np.roll(p1, -2, 0)
@@ -61,13 +66,13 @@ def smooth(points, steps: int = 5) -> np.ndarray:
   return ((curve + t**3 * (3 * p1 - p0 - 3 * p2 + p3)) / 2).reshape(-1, 2)
 
 
-def disc(x: float, y: float, radius: float, corners: int = 12) -> np.ndarray:
-  """A circle about (x, y), as a polygon [corners, 2]."""
+def disc(x: float, y: float, radius: float, corners: int = 12) -> Float[np.ndarray, "{corners} 2"]:
+  """A circle about (x, y), as a polygon."""
   angle = np.arange(corners) * (2 * np.pi / corners)
   return np.array([x, y]) + radius * np.stack([np.cos(angle), np.sin(angle)], 1)
 
 
-def leaf(x: float, y: float, length: float, angle: float) -> np.ndarray:
+def leaf(x: float, y: float, length: float, angle: float) -> Float[np.ndarray, "K 2"]:
   """A lens of `length`, a third as wide, turned by `angle` radians about (x, y)."""
   t = np.linspace(0, np.pi, 9)
   upper = np.stack([-np.cos(t) / 2, np.sin(t) / 5 - 0.03 * np.sin(2 * t)], 1)
@@ -76,23 +81,24 @@ def leaf(x: float, y: float, length: float, angle: float) -> np.ndarray:
   return lens @ np.array([[c, s], [-s, c]]) + (x, y)
 
 
-def tail(length: float, forked: bool) -> tuple[np.ndarray, tuple[float, float]]:
+def tail(length: float, forked: bool) -> tuple[Float[np.ndarray, "K 2"], tuple[float, float]]:
   """Outline of a tail of `length` units, and its middle, where the part is annotated."""
   along, across = np.array([-0.94, 0.34]), np.array([0.34, 0.94])
   spread, notch = (16, 0.68) if forked else (9, 1.04)
   steps = [(-8, -8), (length, -spread), (length * notch, 0), (length, spread), (-8, 8)]
   base = np.array([-38, 6])
   outline = np.array([base + a * along + b * across for a, b in steps])
-  return outline, tuple(base + along * (0.6 if forked else 0.75) * length)
+  x, y = base + along * (0.6 if forked else 0.75) * length
+  return outline, (x, y)
 
 
-def spots() -> list[np.ndarray]:
+def spots() -> list[Float[np.ndarray, "K 2"]]:
   """Dots in offset rows, to be cut to the belly; none on the annotated points."""
   rows = [(x + 5.5 * (row % 2), 8.0 * row - 14) for row in range(8) for x in range(-42, 60, 11)]
   return [disc(x, y, 2.7, 8) for x, y in rows]
 
 
-def stripes() -> list[np.ndarray]:
+def stripes() -> list[Float[np.ndarray, "K 2"]]:
   """Bars across breast and belly, bent as on a round body; none on the annotated points."""
   x = np.linspace(-50, 56, 12)
   bent = np.stack([x, -0.004 * (x + 6) ** 2], 1)
@@ -100,14 +106,14 @@ def stripes() -> list[np.ndarray]:
   return [band + np.array([0, 9 * row - 5]) for row in range(7)]
 
 
-def wing_bars(count: int) -> list[np.ndarray]:
+def wing_bars(count: int) -> list[Float[np.ndarray, "K 2"]]:
   """`count` curved bars across the wing, from its bend towards its tip."""
   bar = np.array([(3, -22), (-1, -2), (-7, 22), (-14, 22), (-8, -2), (-4, -22)], float)
   return [bar - (16 * k - 2, 0) for k in range(count)]
 
 
-def pose(rng: np.random.Generator, width: int, height: int) -> np.ndarray:
-  """Affine map [2, 3] from bird to picture: mirror, stretch, tilt, scale and place.
+def pose(rng: np.random.Generator, width: int, height: int) -> Float[np.ndarray, "2 3"]:
+  """Affine map from bird to picture: mirror, stretch, tilt, scale and place.
 
   Its determinant is negative for a bird that faces left. The tips may leave the picture slightly.
   """
@@ -124,35 +130,41 @@ def pose(rng: np.random.Generator, width: int, height: int) -> np.ndarray:
   return np.column_stack([linear_scale * linear, corner - linear_scale * low])
 
 
-def transform(matrix: np.ndarray, points) -> np.ndarray:
-  """`points` [K, 2] under the affine map `matrix` [2, 3]."""
+def transform(matrix: Float[np.ndarray, "2 3"], points: Points) -> Float[np.ndarray, "K 2"]:
+  """`points` [K, 2] under an affine map."""
   return np.asarray(points, float) @ matrix[:, :2].T + matrix[:, 2]
 
 
-def shaded(colour, gain: float) -> tuple[int, ...]:
+def shaded(colour: Colour, gain: float) -> tuple[int, ...]:
   """Integer RGB of `colour` [3] times `gain`, within 0..255."""
-  return tuple(min(255, max(0, round(gain * float(c)))) for c in colour)
+  return tuple(min(255, max(0, round(gain * float(channel)))) for channel in colour)
 
 
 @dataclasses.dataclass
 class Painter:
   """Draws outlines given in bird coordinates; remembers the bird's silhouette.
 
-  Attributes: image, RGB, SUPERSAMPLE times larger than the picture; matrix [2, 3], bird to image;
+  Attributes: image, RGB, SUPERSAMPLE times larger than the picture; matrix, bird to image;
   silhouette, the mask ("L", 0 or 255) of all that was drawn by `part`.
   """
 
   image: Image.Image
-  matrix: np.ndarray
+  matrix: Float[np.ndarray, "2 3"]
 
   def __post_init__(self):
     self.silhouette = Image.new("L", self.image.size)
     self.unit = float(np.sqrt(abs(np.linalg.det(self.matrix[:, :2]))))
 
-  def corners(self, outline) -> list[tuple[float, float]]:
-    return [tuple(point) for point in transform(self.matrix, outline).tolist()]
+  def box(self) -> tuple[int, int, int, int]:
+    """The silhouette's (left, top, right, bottom) in the image, half-open."""
+    found = self.silhouette.getbbox()
+    assert found is not None, "no part was painted yet"
+    return found
 
-  def shape(self, outline, colour, edge: float = 1.0):
+  def corners(self, outline: Points) -> list[tuple[float, float]]:
+    return [(x, y) for x, y in transform(self.matrix, outline).tolist()]
+
+  def shape(self, outline: Points, colour: Colour, edge: float = 1.0) -> None:
     """A plain shape with a rim of `edge` units in a darker shade of its colour."""
     corners = self.corners(outline)
     pen = ImageDraw.Draw(self.image)
@@ -161,26 +173,26 @@ class Painter:
       rim = max(1, round(edge * self.unit))
       pen.line([*corners, corners[0]], fill=shaded(colour, 0.62), width=rim, joint="curve")
 
-  def part(self, outline, colour, edge: float = 1.0):
+  def part(self, outline: Points, colour: Colour, edge: float = 1.0) -> None:
     """A shape that belongs to the bird, hence to its silhouette and box."""
     self.shape(outline, colour, edge)
     ImageDraw.Draw(self.silhouette).polygon(self.corners(outline), fill=255)
 
-  def mask(self, *outlines, within: Image.Image | None = None) -> Image.Image:
+  def mask(self, *outlines: Points, within: Image.Image | None = None) -> Image.Image:
     """Mask ("L") of the union of `outlines`, cut to the mask `within`."""
     mask = Image.new("L", self.image.size)
     for outline in outlines:
       ImageDraw.Draw(mask).polygon(self.corners(outline), fill=255)
     return mask if within is None else ImageChops.darker(mask, within)
 
-  def cover(self, mask: Image.Image, colour):
+  def cover(self, mask: Image.Image, colour: Colour) -> None:
     box = mask.getbbox()
     if box:
       self.image.paste(shaded(colour, 1), box, mask.crop(box))
 
-  def light(self, depth: float = 0.42):
+  def light(self, depth: float = 0.42) -> None:
     """Darkens the bird towards its underside, as light from above does."""
-    box = self.silhouette.getbbox()
+    box = self.box()
     fall = Image.linear_gradient("L").point([int(depth * max(0, v - 70)) for v in range(256)])
     fall = fall.resize((box[2] - box[0], box[3] - box[1]))
     self.image.paste((20, 18, 40), box, ImageChops.darker(fall, self.silhouette.crop(box)))

@@ -15,6 +15,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
+from jaxtyping import Float, Float32
 from PIL import Image
 
 from jprotop.data import parts
@@ -117,13 +118,13 @@ class Bird:
   Attributes:
     image: RGB.
     box: (x, y, width, height) in pixels, as in CUB's bounding_boxes.txt; inside the picture.
-    parts: float32 [15, 3], (x, y, visible) in pixels in the order of parts.PARTS, zeros where not
-      visible. The pixel under a point is (int(x), int(y)).
+    parts: (x, y, visible) in pixels in the order of parts.PARTS, zeros where not visible. The pixel
+      under a point is (int(x), int(y)).
   """
 
   image: Image.Image
   box: tuple[float, float, float, float]
-  parts: np.ndarray
+  parts: Float32[np.ndarray, "15 3"]
 
 
 def species(num_classes: int) -> list[Species]:
@@ -146,7 +147,7 @@ def _species(index: int) -> Species:
   a, b, c = index % 7, index // 7 % 7, index // 49
   chosen = [table[(a + b * x + c * x * x) % 7] for x, table in enumerate(PART_VARIANTS)]
   (crown, _), (belly, _), (beak, _) = chosen[:3]
-  attributes = {key: value for _, part in chosen for key, value in part.items()}
+  attributes: dict[str, Any] = {key: value for _, part in chosen for key, value in part.items()}
   # Neighbours share a body, so that even two classes cannot be told apart by it.
   body = BODIES[index // 2 % len(BODIES)]
   return Species(name=f"toy_{belly}_{crown}_{beak}", body=body, **attributes)
@@ -180,7 +181,7 @@ def draw(species: Species, rng: np.random.Generator, size: int = 160) -> Bird:
   points = shapes.paint_bird(painter, species, _colours(species, colour_rng))
   leaf = scenes.front_leaf(painter, scene_rng)
   image = scenes.expose(painter.image.reduce(zoom), noise_rng)
-  return Bird(image, _box(painter.silhouette, zoom), _parts(points, matrix, leaf, image.size))
+  return Bird(image, _box(painter, zoom), _parts(points, matrix, leaf, image.size))
 
 
 def examples(
@@ -232,15 +233,20 @@ def _colours(kind: Species, rng: np.random.Generator) -> dict:
   return {part: np.array(COLOURS[name]) + rng.normal(0, 7, 3) for part, name in names.items()}
 
 
-def _box(silhouette: Image.Image, zoom: int) -> tuple[float, float, float, float]:
-  """The silhouette's box in whole pixels of the picture, rounded outwards."""
-  left, top, right, bottom = silhouette.getbbox()
+def _box(painter: shapes.Painter, zoom: int) -> tuple[float, float, float, float]:
+  """The bird's box in whole pixels of the picture, rounded outwards."""
+  left, top, right, bottom = painter.box()
   x, y = left // zoom, top // zoom
   return float(x), float(y), float(-(-right // zoom) - x), float(-(-bottom // zoom) - y)
 
 
-def _parts(points: dict, matrix: np.ndarray, leaf: Image.Image | None, size) -> np.ndarray:
-  """CUB's table [15, 3]: near side only, inside the picture and not under the leaf."""
+def _parts(
+  points: dict,
+  matrix: Float[np.ndarray, "2 3"],
+  leaf: Image.Image | None,
+  size: tuple[int, int],
+) -> Float32[np.ndarray, "15 3"]:
+  """CUB's table: near side only, inside the picture and not under the leaf."""
   # Who faces right in the picture shows its right side.
   near = "right" if np.linalg.det(matrix[:, :2]) > 0 else "left"
   table = np.zeros((len(parts.PARTS), 3), np.float32)
@@ -255,7 +261,7 @@ def _parts(points: dict, matrix: np.ndarray, leaf: Image.Image | None, size) -> 
 
 def _at(mask: Image.Image, x: float, y: float) -> bool:
   inside = 0 <= x < mask.width and 0 <= y < mask.height
-  return inside and mask.getpixel((int(x), int(y))) > 0
+  return inside and bool(mask.getpixel((int(x), int(y))))
 
 
 def open_source(_: str, settings: Mapping[str, Any], __: pathlib.Path) -> Source:

@@ -6,6 +6,7 @@ from jprotop.experiments import (  # noqa: F401, I001
   alteration,
   vanishing_head,
   explain,
+  metrics,
   accuracy,
   training,
   ensemble,

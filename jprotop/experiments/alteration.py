@@ -5,9 +5,10 @@
 
 It looks at every test image as it is and altered (JPEG compressed), follows the most activated
 prototype of one version to the other, and compares the two rankings of all prototypes. Figures,
-results.json and alteration.npz go to --out, by default the run's folder. alteration.npz holds, for
-each of N test images and NAME in clean and altered: activations_NAME [N, P]; cells_NAME [N, P, 2],
-the (row, column) where each prototype is found; predictions_NAME, labels and image_id [N].
+results.json and alteration.npz go to --out, by default the run's folder, or with --images a new
+folder in it. alteration.npz holds, for each of N test images and NAME in clean and altered:
+activations_NAME [N, P]; cells_NAME [N, P, 2], the (row, column) where each prototype is found;
+predictions_NAME, labels and image_id [N].
 """
 
 import pathlib
@@ -18,12 +19,11 @@ import numpy as np
 from jprotop.data import batches, own_images
 from jprotop.data.alterations import ALTERATIONS, Scheme
 from jprotop.data.dataset import Split
-from jprotop.errors import InputError
 from jprotop.experiments import alteration_numbers as numbers_of
 from jprotop.experiments.alteration_numbers import Alteration, Sightings
 from jprotop.experiments.alteration_text import PASSAGES, claims, tell
 from jprotop.experiments.attacking import rows_of, source_of, view_of
-from jprotop.experiments.experiment import Beside, Experiment, Flag, register, remove_old
+from jprotop.experiments.experiment import Beside, Experiment, Flag, register, whole_numbers
 from jprotop.files import atomic_path, ensure_folder
 from jprotop.prototypes import selectors
 from jprotop.prototypes.see import see
@@ -50,7 +50,7 @@ def measure(
   Raises:
     InputError: a parameter, a class or an image that there is not.
   """
-  shown = _indices(images)
+  shown = None if images is None else list(whole_numbers(images, "images"))
   if beside and "altered" in beside.found:
     shown = beside.found["altered"]["shown"]
   scheme, split = run.scheme, run.dataset.split("test")
@@ -64,10 +64,11 @@ def measure(
     for title, version in (("altered images", altered_split), ("original images", split))
   )
   selections = numbers_of.drift(altered, clean, split.label, scheme.classes, top_k=_TOP_K)
+  asked = num_figures if shown is None else None
   if shown is None:
     groups = numbers_of.selections(split.label, altered.prediction, scheme.classes)
     shown = draw_images(groups, num_figures, run.config["measure"]["seed"])
-  record = {**_setting(run), "shown": shown, "selections": selections}
+  record = {**_setting(run), "shown": shown, "num_figures_asked": asked, "selections": selections}
   _write_arrays(out / "alteration.npz", split, altered, clean)
   _write_charts(out / "figures", altered_split, altered, clean, record)
   _write_examples(out / "figures", run, altered_split, altered, shown)
@@ -86,15 +87,6 @@ def _setting(run: Run) -> dict:
     "top_k": min(_TOP_K, available),
     "num_prototypes": available,
   }
-
-
-def _indices(items: Sequence[str] | None) -> list[int] | None:
-  try:
-    return None if items is None else [int(item) for item in items]
-  except ValueError as error:
-    raise InputError(
-      f"--images={','.join(items)} must be indices of test images, as in --images=3,17"
-    ) from error
 
 
 def draw_images(groups: dict[str, np.ndarray], count: int, seed: int) -> list[int]:
@@ -119,7 +111,6 @@ def _write_arrays(path: pathlib.Path, split: Split, altered: Sightings, clean: S
 def _write_charts(
   figures: pathlib.Path, split: Split, altered: Sightings, clean: Sightings, record: dict
 ) -> None:
-  remove_old(figures, "alteration_*.png")
   canvas.save(
     alteration_charts.similarity_drop(record["selections"]), figures / "alteration_drop.png"
   )
@@ -197,7 +188,7 @@ register(
         help="Altered classes: half, odd, or labels (0,3,5).",
         setting="measure.alteration.classes",
       ),
-      Flag(name="images", kind=list, help="Indices of the test images to show (3,17)."),
+      Flag(name="images", kind=list, help="Indices of the test images to show (3,17).", apart=True),
       Flag(
         name="num_figures",
         kind=int,

@@ -36,7 +36,11 @@ class Selection(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
 
 
 class Alteration(Record):
-  """What was altered, and the numbers of each group of `selections`."""
+  """What was altered, and the numbers of each group of `selections`.
+
+  shown are the images in the figures, num_figures_asked how many were to be drawn for them; None
+  where it was said which.
+  """
 
   alteration: str
   parameter: float
@@ -46,6 +50,7 @@ class Alteration(Record):
   top_k: int
   num_prototypes: int
   shown: list[int]
+  num_figures_asked: int | None
   selections: dict[str, Selection]
 
 

@@ -24,12 +24,13 @@ def tell(record: Mapping[str, Any], out: pathlib.Path) -> Iterator[str]:
     yield "  a control: this network was not trained on altered images"
   elif record["trained_on"] == "altered" and not record["trained_as_measured"]:
     yield "  the network itself was trained with another parameter, or on other classes"
-  for name, title in (
-    ("paper", "altered classes, altered version classified correctly"),
-    ("other_classes", "other classes (control)"),
+  selections = record["selections"]
+  for name, title, among in (
+    ("paper", "altered classes, altered version classified correctly", "altered_classes"),
+    ("other_classes", "other classes (control)", "all"),
   ):
-    found = record["selections"][name]
-    yield f"  {title}, {found['num_images']} images:"
+    found = selections[name]
+    yield f"  {title}, {found['num_images']} of {selections[among]['num_images']} images:"
     for key, label in (
       ("similarity_altered", "similarity of the top prototype, altered"),
       ("similarity_clean", "  the same prototype, original"),
@@ -39,6 +40,8 @@ def tell(record: Mapping[str, Any], out: pathlib.Path) -> Iterator[str]:
       ("cell_moved", "top prototype found in another cell"),
     ):
       yield f"    {label:<44} {tables.format_metric(found[key])}"
+  if (asked := record["num_figures_asked"]) and len(record["shown"]) < asked:
+    yield f"  images to show: {len(record['shown'])} ({asked} asked for)"
   yield f"  figures in {out}/figures, arrays in {out}/alteration.npz"
 
 
@@ -149,7 +152,9 @@ PASSAGES = (
     heading="JPEG artefacts (Section 4)",
     caption="An image without and with the artefacts, then the layout of the paper's Figure 2: "
     "where the prototype that is most activated on the altered image is found there, and on the "
-    "original image. To a person the two images look alike; compare the similarities.",
+    "original image. What decides is the strongest cell of each map, marked by a white cross: its "
+    "similarity is the prototype's score. To a person the two images look alike; compare the "
+    "similarities.",
     pictures=(
       Pictures(network="altered", pattern="alteration_artefacts.png"),
       Pictures(network="altered", pattern="alteration_example_*.png", most=3),
@@ -159,8 +164,8 @@ PASSAGES = (
     heading="What the artefacts do to the explanation",
     caption="The prototype that is most activated on the altered image: by how much its "
     "similarity drops on the original image, whether the top prototypes stay the same, and whether "
-    "it is found elsewhere. The standard network, which never saw artefacts in training, and the "
-    "classes that were not altered are controls.",
+    "it is found elsewhere, that is, its strongest cell is another one. The standard network, "
+    "which never saw artefacts in training, and the classes that were not altered are controls.",
     rows=_rows,
     columns={
       "network": "Network",

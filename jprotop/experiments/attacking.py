@@ -1,9 +1,13 @@
 """What the experiments that attack have in common: their budget, their flags, their figure."""
 
+from collections.abc import Mapping
+
+import msgspec
 import numpy as np
 
 from jprotop import regions
 from jprotop.attacks.budget import Budget
+from jprotop.attacks.cases import Drawn
 from jprotop.attacks.perturb import rows_that_fit
 from jprotop.data.own_images import Images
 from jprotop.errors import InputError
@@ -24,6 +28,7 @@ IMAGES = Flag(
   name="images",
   help="Test-set indices (3,17), image files or a folder (used whole: crop them as the network's "
   "training images were), or a float32 .npy [N, S, S, 3] in [0, 1].",
+  apart=True,
 )
 ATTACK_FLAGS = (
   Flag(
@@ -65,6 +70,37 @@ def budget_flags(section: str) -> tuple[Flag, ...]:
   )
 
 
+class Sample(msgspec.Struct, forbid_unknown_fields=True):
+  """How many test images were asked for, there are, are classified correctly, by as many networks
+  as say so, and were taken."""
+
+  asked: int
+  available: int
+  correct: int
+  networks: int
+  taken: int
+
+
+def sample_of(drawn: Drawn, *, networks: int = 1) -> dict[str, int]:
+  """A `Sample`, as a record holds it."""
+  return {
+    "asked": drawn.asked,
+    "available": drawn.available,
+    "correct": drawn.correct,
+    "networks": networks,
+    "taken": len(drawn.images),
+  }
+
+
+def sample_text(sample: Mapping[str, int]) -> str:
+  """ "18 test images, 9 classified correctly, 9 taken (200 asked for)"."""
+  networks = sample["networks"]
+  by = {1: "", 2: " by both networks"}.get(networks, f" by all {networks} networks")
+  text = f"{sample['available']} test images, {sample['correct']} classified correctly{by}, "
+  fewer = sample["taken"] < sample["asked"]
+  return f"{text}{sample['taken']} taken" + (f" ({sample['asked']} asked for)" if fewer else "")
+
+
 def budget_of(run: Run) -> Budget:
   """What the config of a run lets an attack do.
 
@@ -97,14 +133,10 @@ def check_pushed(run: Run) -> None:
 
 def source_of(run: Run, prototype: int) -> panels.Prototype:
   """A prototype as the figures show it, with the training image that it comes from if known."""
-  image, box = run.source(prototype)
-  known = run.provenance is not None
   return panels.Prototype(
     prototype_id=prototype,
     prototype_class=run.class_names[run.model.prototype_class[prototype]],
-    source_image=image,
-    source_box=box,
-    image_id=run.seen.train.image_id[run.provenance["image"][prototype]] if known else "",
+    source=run.source(prototype),
   )
 
 
@@ -115,6 +147,7 @@ def view_of(run: Run, image: np.ndarray, similarity_map: np.ndarray, logits: np.
     image=image,
     map_up=regions.upsample(similarity_map, size, size),
     box=regions.high_activation_box(similarity_map, size, size),
+    peak=regions.peak_box(similarity_map, size, size),
     similarity=float(similarity_map.max()),
     predicted=run.class_names[int(logits.argmax())],
   )

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from jprotop.errors import InputError
-from jprotop.experiments.experiment import Beside, Experiment, Flag, register
+from jprotop.experiments.experiment import Beside, Experiment, Flag, check_distinct, register
 from jprotop.prototypes import accuracy, selectors
 from jprotop.prototypes.see import see
 from jprotop.report import tables
@@ -37,6 +37,7 @@ def measure(
   images, size = run.dataset.split(split), run.config["compute"]["evaluation_batch_size"]
   if not members:
     raise InputError("--members is missing; name the other runs, as in --members=RUN2,RUN3")
+  check_distinct([run.workdir, *members], "members")
   networks = [run, *(runs.open_run(folder, run.dataset) for folder in members)]
   scores = [see(n.network, images, selectors.logits, batch_size=size) for n in networks]
   return {

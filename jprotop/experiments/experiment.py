@@ -6,10 +6,12 @@ the report, the command and its flags, and the parts of `reproduce --only` are a
 
 import dataclasses
 import pathlib
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from jprotop.errors import InputError
+from jprotop.errors import InputError, excerpt
+from jprotop.files import user_path
 from jprotop.runs.config import NETWORKS
 from jprotop.runs.run import Run
 
@@ -27,7 +29,9 @@ class Flag:
     setting: the config key that the flag is another name for, such as measure.attack.eps; its value
       goes there, and not to `measure`.
     choices: of a str, all that is allowed.
-    least: of an int, the lowest value.
+    least, most: of an int, the lowest and the highest value; a setting has the latter of its own.
+    apart: where it is given, the command writes into a new folder of its own, unless --out says
+      where: what it asks for is none of the run's measurements.
   """
 
   name: str
@@ -37,6 +41,8 @@ class Flag:
   setting: str = ""
   choices: tuple[str, ...] = ()
   least: int | None = None
+  most: int = 1_000_000
+  apart: bool = False
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -92,11 +98,14 @@ class Experiment:
     flags: of its command.
     in_study: from a study's config and a network to arguments of `measure` there.
     tell: from a record and the folder to the lines that its command prints.
-    merge: from the record so far and the new one to what is kept.
+    merge: from the record so far (None: none) and the new one to what is kept; None: the new one,
+      and what was written with the former one goes away.
     passages: its parts of the report, in the order of reading.
     claims: from all results to rows of `jprotop.report.verdicts`.
     trains: whether its command trains, so that devices must divide the batch.
     needs_out: whether --out, where it makes a new run, must be given.
+    of_file: a flag that names a file which is measured in place of a run; `measure` then gets None
+      for it, and the record goes to --out alone.
   """
 
   name: str
@@ -110,11 +119,12 @@ class Experiment:
   flags: tuple[Flag, ...] = ()
   tell: Callable[[Any, pathlib.Path], Iterable[str]] = lambda record, out: ()
   in_study: Callable[[Mapping, str], dict] = lambda config, network: {}
-  merge: Callable[[Any, Any], Any] = lambda before, now: now
+  merge: Callable[[Any, Any], Any] | None = None
   passages: tuple[Passage, ...] = ()
   claims: Callable[[Results], list[dict]] = lambda results: []
   trains: bool = False
   needs_out: bool = False
+  of_file: str = ""
 
   def needs(self, network: str) -> tuple[str, ...]:
     """The networks that must be there to measure it on one of them."""
@@ -146,12 +156,32 @@ def register(experiment: Experiment) -> Experiment:
   return experiment
 
 
+def whole_numbers(items: Sequence[str | int], flag: str) -> tuple[int, ...]:
+  """The numbers that a list names, each once.
+
+  Raises:
+    InputError: one of them is none.
+  """
+  numbers = []
+  for item in items:
+    if not re.fullmatch(r" *-?[0-9]{1,9} *", str(item)):
+      raise InputError(
+        f"--{flag}: {excerpt(str(item))!r} is no number, or too large; write --{flag}=3,17"
+      )
+    numbers.append(int(item))
+  return tuple(dict.fromkeys(numbers))
+
+
+def check_distinct(folders: Iterable[str | pathlib.Path], flag: str) -> None:
+  """InputError where a run is named twice, whose scores would then count twice."""
+  seen = set()
+  for folder in folders:
+    place = user_path(folder).resolve()
+    if place in seen:
+      raise InputError(f"--{flag}: {folder} would count twice; name each run once")
+    seen.add(place)
+
+
 def record_kinds() -> dict[str, Any]:
   """The type of each experiment's record, by its name in results.json."""
   return {name: experiment.record for name, experiment in EXPERIMENTS.items()}
-
-
-def remove_old(folder: pathlib.Path, pattern: str) -> None:
-  """Figures of an earlier measurement, which may have been of more images."""
-  for old in folder.glob(pattern):
-    old.unlink()

@@ -8,8 +8,8 @@
 Without --images it explains test images drawn from --seed. --global also looks for the nearest
 patches of each prototype in the training and test images, of each image its nearest one.
 
-All goes to --out, by default the run's folder: figures, explain.json and nearest.json to read,
-a summary into results.json, and
+All goes to --out, by default the run's folder, or with --images a new folder in it: figures,
+explain.json and nearest.json to read, a summary into results.json, and
   explain.npz, for N images: image_id [N]; logits [N, C]; activations [N, P]; sq_dist and
     similarity_map [N, h, w, P]; top_prototypes [N, K] by activation, and their boxes [N, K, 4]
     (y0, y1, x0, x1) in pixels; with --ensemble also ensemble_logits [N, C];
@@ -30,8 +30,17 @@ from jprotop.data.own_images import Images
 from jprotop.errors import InputError
 from jprotop.experiments import explain_pages
 from jprotop.experiments.attacking import IMAGES
-from jprotop.experiments.experiment import Beside, Experiment, Flag, Passage, Pictures, register
-from jprotop.files import atomic_path, ensure_folder, write_json
+from jprotop.experiments.experiment import (
+  Beside,
+  Experiment,
+  Flag,
+  Passage,
+  Pictures,
+  check_distinct,
+  register,
+  whole_numbers,
+)
+from jprotop.files import atomic_path, write_json
 from jprotop.prototypes import accuracy, explain
 from jprotop.report import tables
 from jprotop.runs import run as runs
@@ -42,9 +51,13 @@ _NEAREST = 5
 
 
 class Explain(Record):
-  """What was explained; purity by split, the share of nearest patches of the prototype's class."""
+  """What was explained; purity by split, the share of nearest patches of the prototype's class.
+
+  num_images_asked is how many were to be drawn; None where it was said which.
+  """
 
   num_images: int
+  num_images_asked: int | None
   num_prototypes: int
   unreadable: list[str]
   explained: list[dict[str, Any]]
@@ -69,6 +82,7 @@ class Request:
     """Flags that are not given, or None, have the defaults that --help says."""
     given = {name: value for name, value in flags.items() if value is not None}
     available, nearest = len(run.model.prototype_class), given.get("nearest")
+    check_distinct([run.workdir, *given.get("ensemble", ())], "ensemble")
     if nearest is None and (given.get("global") or "prototypes" in given):
       nearest = _NEAREST
     return cls(
@@ -77,19 +91,9 @@ class Request:
       num_prototypes=given.get("num_prototypes", min(10, available)),
       num_classes=given.get("num_classes", min(3, len(run.class_names))),
       nearest=nearest,
-      prototypes=_numbers(given.get("prototypes", range(available))),
+      prototypes=whole_numbers(given.get("prototypes", range(available)), "prototypes"),
       ensemble=tuple(given.get("ensemble", ())),
     )
-
-
-def _numbers(items: Sequence[str | int]) -> tuple[int, ...]:
-  try:
-    return tuple(int(item) for item in items)
-  except ValueError as error:
-    raise InputError(
-      f"--prototypes={','.join(map(str, items))} must be numbers of prototypes, as in "
-      "--prototypes=3,17"
-    ) from error
 
 
 def measure(
@@ -114,7 +118,6 @@ def measure(
   members = [runs.open_run(folder) for folder in request.ensemble]
   _check_request(run, request, members)
   chosen = _choose_images(run, request, run.image_size)
-  ensure_folder(out / "figures")
   record = _local_analysis(run, chosen.image, request.num_prototypes)
   if members:
     record["ensemble_logits"] = _ensemble_logits(members, record["logits"], run, request)
@@ -124,14 +127,15 @@ def measure(
   explain_pages.draw_images(out / "figures", run, chosen, record, told)
   summary = {
     "num_images": len(chosen),
+    "num_images_asked": None if request.images else request.num_images,
     "num_prototypes": request.num_prototypes,
     "unreadable": chosen.unreadable,
     "explained": [_in_short(entry) for entry in told],
   }
-  if request.nearest is not None:
-    purity = _nearest_patches(run, out, request, num_pages)
-    summary |= {"nearest": request.nearest, "purity": purity}
-  return summary
+  if request.nearest is None:
+    return summary
+  purity = _nearest_patches(run, out, request, num_pages)
+  return summary | {"nearest": request.nearest, "purity": purity}
 
 
 def _local_analysis(run: Run, images: np.ndarray, num_prototypes: int) -> dict[str, np.ndarray]:
@@ -223,6 +227,8 @@ def _nearest_patches(
 
 def tell(record: Mapping[str, Any], out: pathlib.Path) -> Iterator[str]:
   """What the command prints."""
+  if (asked := record["num_images_asked"]) and record["num_images"] < asked:
+    yield f"{record['num_images']} test images, which are all that there are ({asked} asked for)"
   for entry in record["explained"]:
     first = entry["first_prototype"]
     yield f"{entry['image_id']}: {entry['predicted_class']} (score {entry['score']:.2f})"
@@ -275,7 +281,8 @@ register(
       Passage(
         heading="Explanations of single images",
         caption="An image, the prototypes that it activates most, where they come from and where "
-        "they are found, and how much each adds to the class score.",
+        "they are found, and how much each adds to the class score. What counts is the strongest "
+        "cell of a prototype's map, marked by a white cross: its similarity is the prototype's.",
         pictures=(Pictures(network="standard", pattern="explain_*.png", most=2),),
       ),
     ),

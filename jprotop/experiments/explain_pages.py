@@ -11,6 +11,7 @@ from jprotop import regions, statistics
 from jprotop.data.batches import to_float
 from jprotop.data.own_images import Images
 from jprotop.prototypes import explain
+from jprotop.prototypes.protopnet import grid_of
 from jprotop.report import canvas, explanations
 from jprotop.runs.run import Run
 
@@ -71,14 +72,10 @@ def _tell_prototypes(run: Run, record: dict, i: int, prototypes: np.ndarray, lab
 
 def _tell_source(run: Run, prototype: int) -> dict | None:
   """Where a prototype came from; None if that is not known."""
-  if run.provenance is None:
+  source = run.source(prototype)
+  if source is None:
     return None
-  image = int(run.provenance["image"][prototype])
-  return {
-    "image_id": run.seen.train.image_id[image],
-    "class": run.class_names[int(run.seen.train.label[image])],
-    "box": run.provenance["box"][prototype].tolist(),
-  }
+  return {"image_id": source.image_id, "class": source.class_name, "box": list(source.box)}
 
 
 def tell_nearest(run: Run, prototypes: np.ndarray, found: dict) -> list[dict]:
@@ -115,19 +112,17 @@ def draw_images(
   figures: pathlib.Path, run: Run, chosen: Images, record: dict, told: list[dict]
 ) -> None:
   """figures/explain_N.png, a page an image, from what `tell_image` says of each."""
-  _remove(figures, "explain_*.png")
   for i, entry in enumerate(tqdm(told, desc="explaining", unit="image", dynamic_ncols=True)):
     size, evidence = chosen.image.shape[1], []
     for item in entry["top_prototypes"]:
-      source_image, source_box = run.source(item["prototype"])
       evidence.append(
         explanations.Evidence(
           prototype_id=item["prototype"],
           prototype_class=item["class"],
-          source_image=source_image,
-          source_box=source_box,
+          source=run.source(item["prototype"]),
           map_up=regions.upsample(record["similarity_map"][i, ..., item["prototype"]], size, size),
           box=regions.Box(*item["box"]),
+          peak=regions.peak_box(record["similarity_map"][i, ..., item["prototype"]], size, size),
           similarity=item["activation"],
           weight=item["weight"],
         )
@@ -145,41 +140,39 @@ def draw_images(
     canvas.save(explanations.explanation(example), path, **_PAGE)
 
 
-def _remove(figures: pathlib.Path, pattern: str) -> None:
-  """Pictures of an earlier call, which may have been on more images."""
-  for old in figures.glob(pattern):
-    old.unlink()
-
-
 def draw_nearest(
   figures: pathlib.Path, run: Run, prototypes: np.ndarray, found: dict, num_pages: int | None
 ) -> None:
   """figures/nearest_LABEL.png, a page for each of the prototypes' first classes (None: all)."""
-  _remove(figures, "nearest_*.png")
   own = np.array(run.model.prototype_class)[prototypes]
+  grid = grid_of(run.model, run.image_size)
   for label in tqdm(np.unique(own)[:num_pages], desc="drawing", unit="class", dynamic_ncols=True):
-    rows = [_neighbourhood(run, prototypes[q], found, q) for q in np.flatnonzero(own == label)]
+    these = np.flatnonzero(own == label)
+    rows = [_neighbourhood(run, prototypes[q], found, q, grid) for q in these]
     figure = explanations.nearest_patches(run.class_names[label], rows)
     canvas.save(figure, figures / f"nearest_{label}.png", **_PAGE)
 
 
-def _neighbourhood(run: Run, prototype: int, found: dict, q: int) -> explanations.Neighbourhood:
+def _neighbourhood(
+  run: Run, prototype: int, found: dict, q: int, grid: tuple[int, int]
+) -> explanations.Neighbourhood:
+  size = (run.image_size, run.image_size)
+
   def patches(name: str) -> Iterator[explanations.NearPatch]:
     near = {key: values[q] for key, values in found[name].items()}
     for k, image in enumerate(near["image"]):
       yield explanations.NearPatch(
         image=to_float(run.seen.split(name).pixels[image]),
         box=regions.Box(*near["box"][k].tolist()),
+        peak=regions.cell_box(tuple(near["cell"][k].tolist()), grid, size),
         class_name=run.class_names[near["label"][k]],
         own_class=bool(near["label"][k] == run.model.prototype_class[prototype]),
         sq_dist=float(near["sq_dist"][k]),
       )
 
-  source_image, source_box = run.source(prototype)
   return explanations.Neighbourhood(
     prototype_id=int(prototype),
-    source_image=source_image,
-    source_box=source_box,
+    source=run.source(prototype),
     train=list(patches("train")),
     test=list(patches("test")),
   )

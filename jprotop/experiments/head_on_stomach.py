@@ -11,11 +11,14 @@ They hold the picture that the network takes, so JPEG acts after the resize; the
 Section 4 are made before it.
 
 Without --images it attacks test images that the network classifies correctly, drawn from --seed.
-It writes figures, results.json and attack.npz into --out, by default the run's folder, in place of
-those of an earlier attack there. attack.npz holds, for each of N images: images and attacked
-[N, S, S, 3]; mask [N, S, S], the pixels of S_noisy; source and target [N, h, w], the cells S and
-S_noisy; prototype and image_id [N]; and for each of clean, attacked and control (random noise of
-the same size) NAME_similarity_map [N, h, w] and NAME_logits [N, C].
+It writes figures, results.json and attack.npz into --out, by default the run's folder, or with
+--images a new folder in it, in place of those of an earlier attack there. A prototype is found
+where the strongest cell of its map is, which the figures mark.
+
+attack.npz holds, for each of N images: images and attacked [N, S, S, 3]; mask [N, S, S], the pixels
+of S_noisy; source and target [N, h, w], the cells S and S_noisy; prototype and image_id [N]; and
+for each of clean, attacked and control (random noise of the same size) NAME_similarity_map
+[N, h, w] and NAME_logits [N, C].
 """
 
 import dataclasses
@@ -41,18 +44,16 @@ from jprotop.experiments.attacking import (
   budget_of,
   check_pushed,
   rows_of,
+  sample_of,
 )
 from jprotop.experiments.experiment import (
   Beside,
   Experiment,
   Flag,
-  Passage,
-  Pictures,
   register,
-  remove_old,
 )
 from jprotop.experiments.head_on_stomach_numbers import HeadOnStomach
-from jprotop.experiments.head_on_stomach_text import number_rows, setting_rows, tell
+from jprotop.experiments.head_on_stomach_text import PASSAGES, tell
 from jprotop.files import atomic_path, ensure_folder
 from jprotop.prototypes import selectors
 from jprotop.prototypes.see import see
@@ -102,7 +103,7 @@ def measure(
   check_pushed(run)
   budget, settings = budget_of(run), run.config["measure"]
   ensure_folder(out / "figures")
-  chosen, activations = _choose_images(run, images)
+  chosen, activations, sample = _choose_images(run, images)
   rules = attack_cases.RULES[settings["protocol"]]
   cases, clean = _build_cases(run, chosen, prototype, target, rules, budget.survive_jpeg)
   how = {"seed": settings["seed"], "objective": settings["attack"]["objective"], "clean": clean}
@@ -110,6 +111,7 @@ def measure(
   found = {
     "request": {"images": images, "prototype": prototype, **dataclasses.asdict(target)},
     **numbers_of.counts(cases),
+    "sample": sample,
     "unreadable": chosen.unreadable,
     "protocol": settings["protocol"],
     "seed": settings["seed"],
@@ -120,15 +122,19 @@ def measure(
   return found
 
 
-def _choose_images(run: Run, images: str | None) -> tuple[own_images.Images, np.ndarray | None]:
-  """The images, and, where they are drawn, the activations [N_test, P] of the whole test set."""
+def _choose_images(
+  run: Run, images: str | None
+) -> tuple[own_images.Images, np.ndarray | None, dict | None]:
+  """The images, and, where they are drawn, the activations [N_test, P] of the whole test set, and
+  from how many they were drawn."""
   if images is not None:
-    return own_images.from_argument(images, run.image_size, lambda: run.seen.test), None
+    return own_images.from_argument(images, run.image_size, lambda: run.seen.test), None, None
   split, settings = run.seen.test, run.config["measure"]
   size = run.config["compute"]["evaluation_batch_size"]
   scores = see(run.network, split, selectors.scores, batch_size=size, title="clean images")
   count, seed = settings["attack"]["num_images"], settings["seed"]
-  return attack_cases.draw(split, scores, count, seed=seed).images, scores["activations"]
+  drawn = attack_cases.draw(split, scores, count, seed=seed)
+  return drawn.images, scores["activations"], sample_of(drawn)
 
 
 def _build_cases(
@@ -160,6 +166,7 @@ def _numbers(
   is_log = run.model.similarity == "log"
   return {
     **numbers_of.summarise(record, cases.rule, activations=activations, log_similarity=is_log),
+    "movements": numbers_of.movements(record, cases),
     "images": numbers_of.per_image(record, cases, run.class_names),
   }
 
@@ -168,7 +175,6 @@ def _write(out: pathlib.Path, run: Run, cases: Cases, record: dict[str, np.ndarr
   with atomic_path(out / "attack.npz") as temporary:
     np.savez(temporary, image_id=np.array(cases.images.image_id), **record)
   figures = out / "figures"
-  remove_old(figures, "head_on_stomach_*.png")
   # First those that the paper is about, from head to stomach; then in order.
   order = sorted(range(len(cases.rule)), key=lambda i: cases.rule[i] != "stomach")
   moved = regions.peak_inside(record["attacked_similarity_map"], record["target"])
@@ -210,31 +216,6 @@ def claims(results: Mapping[str, Any]) -> list[dict]:
     ),
   ]
 
-
-_TABLE = {"what": "What", "value": "Value"}
-PASSAGES = (
-  Passage(
-    heading="Head on Stomach (Section 3)",
-    caption="The layout of the paper's Figure 1. Left: the training image that the prototype comes "
-    "from, and the prototype itself. Top row: the clean image and where the network finds the "
-    "prototype (yellow). Bottom row: the same image with noise inside the green outline only. "
-    "Compare the yellow boxes, and the similarities printed above them. Each title says whether it "
-    "moved. The last picture shows every attacked image as a line: the explanation fails where a "
-    "line on the right ends above where the same image's line on the left ends.",
-    rows=number_rows,
-    columns=_TABLE,
-    pictures=(
-      Pictures(network="standard", pattern="head_on_stomach_*.png", most=3),
-      Pictures(network="standard", pattern="similarity_shift.png"),
-    ),
-  ),
-  Passage(
-    heading="How it was attacked",
-    caption="What was attacked in the pictures above, how, and what was left out.",
-    rows=setting_rows,
-    columns=_TABLE,
-  ),
-)
 
 register(
   Experiment(

@@ -1,5 +1,6 @@
 """Head on Stomach as arrays and numbers: the attack of every case, and what came of it."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -9,8 +10,15 @@ from jprotop import parallel, regions, statistics
 from jprotop.attacks.budget import Budget
 from jprotop.attacks.cases import Cases, Rules
 from jprotop.attacks.perturb import AttackBatch, Views, as_record, with_control
+from jprotop.data.parts import BACKGROUND
+from jprotop.experiments.attacking import Sample
 from jprotop.prototypes.see import Network
 from jprotop.runs.records import Mean, Record, Share
+
+# A movement's `sat_on` where an image has no annotated parts.
+UNKNOWN = "not annotated"
+# The movement that gave the attack its name.
+HEAD_TO_STOMACH = ("head", "stomach")
 
 
 class Metrics(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
@@ -32,11 +40,22 @@ class Metrics(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
   share_below_4: Mean | None = None
 
 
+class Movement(msgspec.Struct, forbid_unknown_fields=True):
+  """The images whose prototype sat on one part, or BACKGROUND, or UNKNOWN, and was sent to one
+  target: of how many it arrived, by the attack and by random noise."""
+
+  sat_on: str
+  target: str
+  moved_to_target: Share
+  control_moved: Share
+
+
 class HeadOnStomach(Record):
-  """The attack's settings, its numbers, and a row an image."""
+  """The attack's settings, its numbers, and a row an image; sample: None where images are given."""
 
   request: dict[str, Any]
   num_images: int
+  sample: Sample | None
   not_attacked: list[dict[str, str]]
   num_overlapping: int
   unreadable: list[str]
@@ -49,6 +68,7 @@ class HeadOnStomach(Record):
   survive_jpeg: int | None
   metrics: Metrics
   by_target: dict[str, dict[str, Share]]
+  movements: list[Movement]
   images: list[dict[str, Any]]
 
 
@@ -107,7 +127,7 @@ def summarise(
     log_similarity: whether similarities are logarithmic, so that 4 is "very high" (Section 3).
   """
   attacked, target = record["attacked_similarity_map"], record["target"]
-  moved = regions.peak_inside(attacked, target)
+  moved, _ = arrived(record)
   kept = record["attacked_logits"].argmax(1) == record["clean_logits"].argmax(1)
   after = regions.max_over_cells(attacked, target)
   highest_clean = record["clean_similarity_map"].max(axis=(1, 2))
@@ -124,11 +144,44 @@ def summarise(
     if log_similarity:
       # By images: the similarities of one image to all prototypes are not independent.
       numbers["share_below_4"] = statistics.mean((activations < 4).mean(axis=1))
-  rules = np.array(rule)
-  by_rule = {
-    str(r): {"moved_to_target": statistics.share(moved[rules == r])} for r in np.unique(rules)
+  return {"metrics": numbers, "by_target": {r: _arrivals(record, rule, r) for r in sorted({*rule})}}
+
+
+def _arrivals(record: dict[str, np.ndarray], ways: Sequence, way: Any) -> dict:
+  """How many prototypes of the images that are of one way arrived; `ways` is each image's."""
+  these = np.array([other == way for other in ways])
+  attacked, control = arrived(record)
+  return {
+    "moved_to_target": statistics.share(attacked[these]),
+    "control_moved": statistics.share(control[these]),
   }
-  return {"metrics": numbers, "by_target": by_rule}
+
+
+def arrived(record: dict[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+  """Whether the strongest cell of each map lies in S_noisy, boolean [N]: attacked, and control."""
+  maps = (record[f"{name}_similarity_map"] for name in ("attacked", "control"))
+  attacked, control = (regions.peak_inside(each, record["target"]) for each in maps)
+  return attacked, control
+
+
+def movements(record: dict[str, np.ndarray], cases: Cases) -> list[dict]:
+  """How many prototypes really went from where they sat to where they were sent, by both places;
+  from head to stomach first."""
+  ways = list(zip(sat_on(cases), cases.rule))
+  return [
+    {"sat_on": way[0], "target": way[1], **_arrivals(record, ways, way)}
+    for way in sorted(set(ways), key=lambda way: (way != HEAD_TO_STOMACH, way))
+  ]
+
+
+def sat_on(cases: Cases) -> list[str]:
+  """The part group that each image's prototype sits on, else BACKGROUND; UNKNOWN where no part of
+  the image is annotated."""
+  annotated = cases.images.points[..., 2].any(axis=1)
+  return [
+    (group or BACKGROUND) if known else UNKNOWN
+    for group, known in zip(cases.source_group, annotated)
+  ]
 
 
 def _beside(record: dict[str, np.ndarray]) -> dict:
@@ -136,9 +189,7 @@ def _beside(record: dict[str, np.ndarray]) -> dict:
   clean, attacked = record["clean_similarity_map"], record["attacked_similarity_map"]
   found = {
     "clean_peak_in_target": statistics.share(regions.peak_inside(clean, record["target"])),
-    "control_moved": statistics.share(
-      regions.peak_inside(record["control_similarity_map"], record["target"])
-    ),
+    "control_moved": statistics.share(arrived(record)[1]),
     "largest_change": float(np.abs(record["attacked"] - record["images"]).max()),
   }
   for cells in ("source", "target"):

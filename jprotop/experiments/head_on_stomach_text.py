@@ -4,6 +4,9 @@ import pathlib
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from jprotop.experiments.attacking import sample_text
+from jprotop.experiments.experiment import Passage, Pictures
+from jprotop.experiments.head_on_stomach_numbers import HEAD_TO_STOMACH
 from jprotop.report import tables
 
 # What each number means, in the order in which a reader wants them.
@@ -31,6 +34,9 @@ def tell(record: Mapping[str, Any], out: pathlib.Path) -> Iterator[str]:
   yield f"Head on Stomach, {record['num_images']} images, eps {record['eps'] * 255:.3g}/255:"
   if quality := record["survive_jpeg"]:
     yield f"  all is seen in JPEG files of quality {quality}, made after the resize"
+  if sample := record["sample"]:
+    yield f"  {sample_text(sample)}"
+  yield "  a prototype is found where the strongest cell of its map is"
   for name, text in (
     ("moved_to_target", "prototype now found in S_noisy"),
     ("control_moved", "  after random noise of the same size"),
@@ -42,6 +48,10 @@ def tell(record: Mapping[str, Any], out: pathlib.Path) -> Iterator[str]:
   ):
     if name in record["metrics"]:
       yield f"  {text:<44} {tables.format_metric(record['metrics'][name])}"
+  yield "  found where it was sent, by where it sat"
+  for movement in record["movements"]:
+    arrived = tables.format_metric(movement["moved_to_target"])
+    yield f"    {_way(movement):<42} {arrived}"
   yield from (f"  not attacked: {s['image_id']}: {s['reason']}" for s in record["not_attacked"])
   yield from (f"  not read: {message}" for message in record["unreadable"])
   if overlapping := record["num_overlapping"]:
@@ -54,11 +64,40 @@ def number_rows(found: Mapping[str, Any]) -> list[dict]:
   for record in found.values():
     metrics = record["metrics"]
     rows += [{"what": text, "value": metrics[n]} for n, text in MEANINGS.items() if n in metrics]
-    rows += [
-      {"what": f"Moved to S_noisy, chosen as: {target}", "value": values["moved_to_target"]}
-      for target, values in record["by_target"].items()
-    ]
   return rows
+
+
+def head_to_stomach(record: Mapping[str, Any]) -> dict | None:
+  """On how many images the prototype really went from head to stomach; None: none was so sent."""
+  for movement in record["movements"]:
+    if (movement["sat_on"], movement["target"]) == HEAD_TO_STOMACH:
+      return movement["moved_to_target"]
+  return None
+
+
+def _way(movement: Mapping[str, Any]) -> str:
+  return f"from {movement['sat_on']} to {movement['target']}"
+
+
+def movement_rows(found: Mapping[str, Any]) -> list[dict]:
+  return [movement for record in found.values() for movement in record["movements"]]
+
+
+def image_rows(found: Mapping[str, Any]) -> list[dict]:
+  """A row an attacked image, of the first."""
+  return [
+    {
+      "image": row["image_id"].split("/")[-1],
+      "prototype": row["prototype"],
+      "way": f"{row['prototype_sits_on'] or 'no part'} to {row['target']}",
+      "arrived": "yes" if row["moved_to_target"] else "no",
+      "before": row["similarity_target_before"],
+      "after": row["similarity_target_after"],
+      "kept": "yes" if row["predicted_before"] == row["predicted_after"] else "no",
+    }
+    for record in found.values()
+    for row in record["images"][:_NUM_ROWS]
+  ]
 
 
 def setting_rows(found: Mapping[str, Any]) -> list[dict]:
@@ -74,12 +113,13 @@ def _settings(record: Mapping[str, Any]) -> dict[str, str]:
   request, quality = record["request"], record["survive_jpeg"]
   prototype = request["prototype"]
   left_out = [f"{s['image_id']}: {s['reason']}" for s in record["not_attacked"]]
-  chosen = request["images"] or "correctly classified test images, drawn at random"
+  sample = record["sample"]
+  chosen = f"drawn at random, {sample_text(sample)}" if sample else request["images"]
   target = request["part"] or request["cells"] or "the stomach from the head, else least active"
   known = "the most activated of the predicted class" if prototype is None else str(prototype)
   eps, step_size = (f"{record[name] * 255:.3g}/255" for name in ("eps", "step_size"))
   return {
-    "Images": f"{record['num_images']}: {chosen}",
+    "Images": f"{record['num_images']} attacked: {chosen}",
     "Prototype": known,
     "S_noisy": str(target),
     "Noise": f"eps {eps}, step {step_size}",
@@ -92,3 +132,61 @@ def _settings(record: Mapping[str, Any]) -> dict[str, str]:
     "Images on which S_noisy shares cells with S": str(record["num_overlapping"]),
     "Left out": "; ".join([*left_out, *record["unreadable"]]) or "none",
   }
+
+
+_NUM_ROWS = 50
+_TABLE = {"what": "What", "value": "Value"}
+PASSAGES = (
+  Passage(
+    heading="Head on Stomach (Section 3)",
+    caption="The layout of the paper's Figure 1. Left: the training image that the prototype comes "
+    "from, and the prototype itself. Top row: the clean image and where the network finds the "
+    "prototype. Bottom row: the same image with noise inside the green outline, S_noisy, only. "
+    "What decides is the strongest cell of the map, marked by a white cross: its similarity is the "
+    "prototype's score, and the prototype moved if the cross of the bottom row lies in the green "
+    "outline. The yellow box holds the highest 5% of the map's pixels; it may hardly move, or hold "
+    "both places. The last picture shows every attacked image as a line: the explanation fails "
+    "where a line on the right ends above where the same image's line on the left ends.",
+    rows=number_rows,
+    columns=_TABLE,
+    pictures=(
+      Pictures(network="standard", pattern="head_on_stomach_*.png", most=3),
+      Pictures(network="standard", pattern="similarity_shift.png"),
+    ),
+  ),
+  Passage(
+    heading="From where to where the prototypes went",
+    caption="By the annotated part that the prototype sat on in the clean image and the place "
+    "where it was wanted, which is S_noisy: on how many images it arrived there, that is, its "
+    "strongest cell lies there. Least active: the rectangle where its map was lowest, taken where "
+    "the prototype did not sit on the head, or no cell of the stomach was free.",
+    rows=movement_rows,
+    columns={
+      "sat_on": "Sat on",
+      "target": "Sent to",
+      "moved_to_target": "Arrived",
+      "control_moved": "By random noise",
+    },
+  ),
+  Passage(
+    heading="Each attack",
+    caption=f"The first {_NUM_ROWS}; all of them are in results.json. From: the part that the "
+    "prototype sat on. Before, after: the highest similarity in S_noisy.",
+    rows=image_rows,
+    columns={
+      "image": "Image",
+      "prototype": "Prototype",
+      "way": "From, to",
+      "arrived": "Arrived",
+      "before": "Before",
+      "after": "After",
+      "kept": "Class kept",
+    },
+  ),
+  Passage(
+    heading="How it was attacked",
+    caption="What was attacked in the pictures above, how, and what was left out.",
+    rows=setting_rows,
+    columns=_TABLE,
+  ),
+)

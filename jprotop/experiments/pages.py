@@ -1,18 +1,21 @@
 """The report of a study or of one run: claims and tables first, then what each experiment shows."""
 
+import fnmatch
 import pathlib
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 from jprotop.experiments.experiment import EXPERIMENTS, Experiment, Passage, Pictures
+from jprotop.experiments.head_on_stomach_text import head_to_stomach
 from jprotop.report import tables
 from jprotop.report.html import Picture, Section, write_page
 from jprotop.report.paper_tables import NETWORK_NAMES, TABLE_CAPTIONS, TABLES
+from jprotop.runs import outputs
 
 Results = Mapping[str, Any]
 
 _HELD = {True: "holds", False: "does not hold", "undecided": "undecided"}
-CLAIMS_COLUMNS = {"claim": "Claim", "section": "Section", "evidence": "Found", "holds": "Here it"}
+CLAIMS_COLUMNS = {"claim": "Claim", "holds": "Here it", "evidence": "Found", "section": "Section"}
 CLAIMS_CAPTION = (
   "A claim holds if the whole 95% interval of the number behind it is on its side, does not hold "
   "if the whole interval is on the other side, and is undecided otherwise. Nothing was tuned to "
@@ -30,9 +33,13 @@ def all_claims(results: Results) -> list[dict]:
 
 
 def write_study_report(workdir: pathlib.Path, results: Results) -> pathlib.Path:
-  """report.html of a study, whose networks' figures lie in NETWORK/figures; returns its path."""
+  """report.html of a study, whose networks' figures lie in NETWORK/figures; returns its path.
+
+  Pictures are those that `results` knows by their hashes, here as in a run's report: others may
+  be of other images, or made with other settings, than the numbers beside them.
+  """
   sections = [_claims(results), *(_paper_table(results, *table) for table in TABLES)]
-  folders = {network: workdir / network / "figures" for network in NETWORK_NAMES}
+  folders = {network: workdir / network for network in NETWORK_NAMES}
   sections += _passages(results, folders, study=True)
   return write_page(
     workdir / "report.html",
@@ -55,7 +62,7 @@ def write_run_report(workdir: pathlib.Path, results: Results) -> pathlib.Path:
     workdir / "report.html",
     title="Does this look like that?",
     summary=run_summary(own, network),
-    sections=list(_passages({**results, **own}, {network: workdir / "figures"}, study=False)),
+    sections=list(_passages({**results, **own}, {network: workdir}, study=False)),
     results=results,
   )
 
@@ -69,17 +76,17 @@ def _passages(
     shown: set[str] = set()
     for passage in experiment.passages if found else ():
       wanted = passage.pictures if study else _own_pictures(experiment, passage, *folders, shown)
-      pictures = [
-        picture
-        for which in wanted
-        if which.network in found and which.network in folders
-        for picture in _pictures(folders[which.network], which)
-      ]
+      pictures, missing = [], 0
+      for which in wanted:
+        if which.network in found and which.network in folders:
+          files = outputs.files_of(results, experiment.name, which.network)
+          more, without = _pictures(folders[which.network], files, which)
+          pictures, missing = pictures + more, missing + without
       rows = passage.rows(found) if passage.rows else []
       if pictures or rows:
         yield Section(
           heading=passage.heading,
-          caption=passage.caption,
+          caption=passage.caption + _left_out(missing, experiment),
           pictures=pictures,
           rows=rows,
           columns=tables.used_columns(rows, passage.columns),
@@ -102,13 +109,30 @@ def _own_pictures(
   return found
 
 
-def _pictures(folder: pathlib.Path, which: Pictures) -> Iterator[Picture]:
-  files = sorted(folder.glob(which.pattern))
-  for path in files[: which.most]:
-    caption = f"The {NETWORK_NAMES[which.network]} network: {_name(path)}."
-    if len(files) > which.most and path == files[which.most - 1]:
-      caption += f" The first {which.most} of {len(files)}; the others are in {folder.name}/."
-    yield Picture(path.read_bytes(), caption)
+def _pictures(
+  folder: pathlib.Path, files: outputs.Files, which: Pictures
+) -> tuple[list[Picture], int]:
+  """The pictures of a pattern, and how many of them are not what was written any more."""
+  names = sorted(name for name in files if fnmatch.fnmatch(name, f"figures/{which.pattern}"))
+  there = [name for name in names if outputs.is_unchanged(folder, name, files[name])]
+  found = []
+  for name in there[: which.most]:
+    caption = f"The {NETWORK_NAMES[which.network]} network: {_name(folder / name)}."
+    if len(there) > which.most and name == there[which.most - 1]:
+      caption += f" The first {which.most} of {len(there)}; the others are in figures/."
+    found.append(Picture((folder / name).read_bytes(), caption))
+  return found, len(names) - len(there)
+
+
+def _left_out(missing: int, experiment: Experiment) -> str:
+  """What a caption says where pictures cannot be shown."""
+  if not missing:
+    return ""
+  what = "1 picture is" if missing == 1 else f"{missing} pictures are"
+  return (
+    f" {what} left out: the files are gone, or are not those of these numbers any more; repeat "
+    f"{experiment.name.replace('_', '-')} to have them."
+  )
 
 
 def _name(path: pathlib.Path) -> str:
@@ -127,10 +151,17 @@ def study_summary(results: Results) -> str:
   counts = {name: sum(c["holds"] is name for c in claims) for name in (True, False)}
   counts["undecided"] = sum(c["holds"] == "undecided" for c in claims)
   if claims:
+    hold, fail, leave = (
+      f"{count} {one if count == 1 else more}"
+      for count, one, more in (
+        (counts[True], "holds", "hold"),
+        (counts[False], "does", "do"),
+        (counts["undecided"], "is", "are"),
+      )
+    )
     text += (
-      f"Of {len(claims)} claims of the paper that were put to the test, {counts[True]} hold "
-      f"here, {counts[False]} do not, and {counts['undecided']} are left undecided "
-      "by the images at hand. "
+      f"Of the claims of the paper that were put to the test, {hold} here, {fail} not, and {leave} "
+      "left undecided by the images at hand. "
     )
   attack = results.get("head_on_stomach", {}).get("standard")
   return text + (_attack_summary(attack) if attack else "")
@@ -140,10 +171,13 @@ def _attack_summary(attack: Mapping[str, Any]) -> str:
   moved, control = (
     tables.format_share(attack["metrics"][name]) for name in ("moved_to_target", "control_moved")
   )
-  return (
+  text = (
     f"Noise of at most {attack['eps'] * 255:.3g}/255 moved a prototype to the chosen place on "
     f"{moved} of the attacked images; random noise of the same size on {control}. "
   )
+  if arrived := head_to_stomach(attack):
+    text += f"From head to stomach it really went on {tables.format_share(arrived)}. "
+  return text
 
 
 def run_summary(found: Results, network: str) -> str:

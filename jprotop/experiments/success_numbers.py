@@ -9,10 +9,9 @@ from jprotop import statistics
 from jprotop.attacks import cases as attack_cases
 from jprotop.attacks.cases import Rules
 from jprotop.attacks.in_turn import Outcome, Subjects
-from jprotop.data.parts import GROUPS
+from jprotop.data.parts import BACKGROUND, GROUPS
+from jprotop.experiments.attacking import Sample
 from jprotop.runs.records import Record, Share
-
-BACKGROUND = "background"
 
 
 class Control(msgspec.Struct, forbid_unknown_fields=True):
@@ -29,6 +28,7 @@ class Protocol(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
   num_images: int
   num_not_attackable: int
   num_fewer_than_asked: int
+  sample: Sample
   top_k: int
   seed: int
   budget: dict[str, Any]

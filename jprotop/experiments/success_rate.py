@@ -12,7 +12,7 @@ difference on alone. Figures, results.json and success_rate_PROTOCOL.csv, a line
 
 import dataclasses
 import pathlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -23,7 +23,14 @@ from jprotop.attacks.budget import Budget
 from jprotop.attacks.cases import RULES, Rules
 from jprotop.attacks.in_turn import Outcome, Subjects
 from jprotop.experiments import success_numbers
-from jprotop.experiments.attacking import ATTACK_FLAGS, SEED, budget_flags, budget_of, rows_of
+from jprotop.experiments.attacking import (
+  ATTACK_FLAGS,
+  SEED,
+  budget_flags,
+  budget_of,
+  rows_of,
+  sample_of,
+)
 from jprotop.experiments.experiment import Beside, Experiment, Flag, register
 from jprotop.experiments.success_text import PASSAGES, tell
 from jprotop.files import ensure_folder, write_text
@@ -85,42 +92,42 @@ def measure(
   in_turn.check_top_k(settings["top_k"], len(run.model.prototype_class))
   attacks = _Attacks(run, budget_of(run), seed)
   ensure_folder(out / "figures")
-  shared = _shared(run, also_correct, beside)
-  draw = _drawer(run)
+  others = _others(run, also_correct, beside)
+  draw = _drawer(run, others)
   wanted = list(RULES) if ablation or not protocol else [protocol]
-  samples = {name: draw(shared if name == "authors" else None) for name in wanted}
+  drawn = {name: draw(shared=name == "authors" and bool(others)) for name in wanted}
+  samples = {name: subjects for name, (subjects, _) in drawn.items()}
   found, outcomes = {}, {}
   for name in [protocol] if protocol else RULES:
-    outcomes[name], found[name] = _measure_protocol(attacks, name, samples[name])
+    outcomes[name], found[name] = _measure_protocol(attacks, name, *drawn[name])
     _write_protocol(out, name, samples[name], outcomes[name], found[name])
   canvas.save(success_charts.success_at_k(found), out / "figures/success_at_k.png")
   if ablation:
-    found["ablation"] = _ablation(attacks, samples, outcomes, shared=shared is not None)
+    found["ablation"] = _ablation(attacks, samples, outcomes, shared=bool(others))
   return found
 
 
 def _measure_protocol(
-  attacks: _Attacks, name: str, subjects: Subjects
+  attacks: _Attacks, name: str, subjects: Subjects, sample: dict[str, int]
 ) -> tuple[Outcome, dict[str, Any]]:
   """What came of a protocol's attack, and its numbers beside those of the control."""
   outcome, control = (
     attacks.outcome(subjects, RULES[name], objective, title)
     for objective, title in ((attacks.objective, name), (None, f"{name}, random noise"))
   )
-  asked = attacks.run.config["measure"]["success_rate"]["num_images"]
   return outcome, {
     **success_numbers.summarise(subjects, outcome, control),
-    "num_fewer_than_asked": max(0, asked - len(subjects.images)),
+    "num_fewer_than_asked": sample["asked"] - sample["taken"],
+    "sample": sample,
     "seed": attacks.seed,
     "budget": dataclasses.asdict(attacks.budget),
   }
 
 
-def _shared(run: Run, also_correct: str | None, beside: Beside | None) -> np.ndarray | None:
-  """Which test images all other networks classify correctly, boolean [N_test]; None: no others."""
+def _others(run: Run, also_correct: str | None, beside: Beside | None) -> list[Run]:
+  """The other networks that must be right, too, for `authors` to take an image."""
   others = [*beside.runs.values()] if beside else []
-  others += [runs.open_run(also_correct, run.dataset)] if also_correct else []
-  return np.logical_and.reduce([_correct(other, run) for other in others]) if others else None
+  return others + ([runs.open_run(also_correct, run.dataset)] if also_correct else [])
 
 
 def _correct(other: Run, run: Run) -> np.ndarray:
@@ -129,16 +136,23 @@ def _correct(other: Run, run: Run) -> np.ndarray:
   return accuracy.correct(other.network, run.dataset.test, batch_size=size)
 
 
-def _drawer(run: Run) -> Callable[[np.ndarray | None], Subjects]:
-  """From which images another network gets right to Subjects; all calls share one pass."""
+def _drawer(run: Run, others: Sequence[Run]) -> Callable[..., tuple[Subjects, dict[str, int]]]:
+  """Draws the images to attack, and says from how many; all calls share one pass.
+
+  The function's argument `shared` says whether the other networks must be right, too.
+  """
   split, size = run.seen.test, run.config["compute"]["evaluation_batch_size"]
   settings, seed = run.config["measure"]["success_rate"], run.config["measure"]["seed"]
   scores = see(run.network, split, selectors.scores, batch_size=size, title="clean images")
+  right = np.logical_and.reduce([_correct(other, run) for other in others]) if others else None
 
-  def draw(also_correct: np.ndarray | None) -> Subjects:
-    count, top_k = settings["num_images"], settings["top_k"]
-    drawn = attack_cases.draw(split, scores, count, seed=seed, also_correct=also_correct)
-    return in_turn.choose_subjects(run.network, drawn, top_k=top_k, batch_size=rows_of(run))
+  def draw(*, shared: bool) -> tuple[Subjects, dict[str, int]]:
+    count, also = settings["num_images"], right if shared else None
+    drawn = attack_cases.draw(split, scores, count, seed=seed, also_correct=also)
+    subjects = in_turn.choose_subjects(
+      run.network, drawn, top_k=settings["top_k"], batch_size=rows_of(run)
+    )
+    return subjects, sample_of(drawn, networks=1 + len(others) * shared)
 
   return draw
 
@@ -171,10 +185,9 @@ def _write_protocol(
   """The table of images, and from which part to which prototypes moved."""
   rows = success_numbers.per_image(subjects, outcome)
   write_text(out / f"success_rate_{name}.csv", tables.csv_table(rows, list(rows[0])))
-  path = out / f"figures/parts_{name}.png"
-  path.unlink(missing_ok=True)  # of an earlier attack that moved some
   if numbers["parts"] and np.any(numbers["parts"]["counts"]):
     title = f"Successes by part, protocol {name}"
+    path = out / f"figures/parts_{name}.png"
     canvas.save(success_charts.parts(**numbers["parts"], title=title), path)
 
 

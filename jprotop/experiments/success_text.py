@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from jprotop.attacks.cases import RULES
+from jprotop.experiments.attacking import sample_text
 from jprotop.experiments.experiment import Passage, Pictures
 from jprotop.report import tables
 from jprotop.report.paper_tables import NETWORK_NAMES
@@ -34,8 +35,7 @@ def _tell_protocol(name: str, numbers: Mapping[str, Any]) -> Iterator[str]:
     ("predicted class kept, of the successes", numbers["prediction_kept"]),
   ):
     yield f"  {text:<42} {tables.format_metric(metric)}"
-  if fewer := numbers["num_fewer_than_asked"]:
-    yield f"  {fewer} images fewer than asked for: the others are not classified correctly"
+  yield f"  {sample_text(numbers['sample'])}"
   if apart := numbers["num_not_attackable"]:
     yield f"  left out: {apart} images on which S covers the whole map"
 
@@ -54,6 +54,7 @@ def _rows(found: Mapping[str, Any]) -> list[dict]:
           "last": numbers["rate_at"][last],
           "control": numbers["control"]["rate_at"][last],
           "kept": numbers["prediction_kept"],
+          "sample": sample_text(numbers["sample"]),
           "apart": numbers["num_not_attackable"],
         }
       )
@@ -72,9 +73,9 @@ PASSAGES = (
   Passage(
     heading="How often it succeeds (App. F.1)",
     caption="Success: among an image's most activated prototypes, one is found more strongly "
-    "outside the place where it was than inside. First: with the top prototype alone; all: with "
-    "any of them. Control: random noise of the same size in the same places. Compare each network "
-    "with its control, and networks with each other.",
+    "outside the place where it was than inside: its strongest cell lies outside. First: with the "
+    "top prototype alone; all: with any of them. Control: random noise of the same size in the "
+    "same places. Compare each network with its control, and networks with each other.",
     rows=_rows,
     columns={
       "network": "Network",
@@ -83,7 +84,8 @@ PASSAGES = (
       "last": "Success, all",
       "control": "Random noise",
       "kept": "Predicted class kept, of the successes",
-      "apart": "Images that cannot be attacked",
+      "sample": "Images",
+      "apart": "Of these, cannot be attacked",
     },
     pictures=(
       Pictures(network="standard", pattern="success_at_k.png"),

@@ -17,7 +17,6 @@ from jprotop.experiments.experiment import (
   Passage,
   Pictures,
   register,
-  remove_old,
 )
 from jprotop.files import ensure_folder
 from jprotop.report import canvas, curves, panels, tables
@@ -49,7 +48,6 @@ def measure(run: Run, out: pathlib.Path, *, beside: Beside | None = None) -> dic
   history = runs.read_history(run.workdir, run.info)
   if history:
     canvas.save(curves.training_curves(history), out / "figures/training_curves.png")
-  remove_old(out / "figures", "gallery_*.png")
   if run.provenance is not None:
     prototypes = (source_of(run, j) for j in range(len(run.model.prototype_class)))
     for number, page in enumerate(panels.prototype_gallery(prototypes)):

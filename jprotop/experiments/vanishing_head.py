@@ -26,11 +26,14 @@ from jprotop.data.own_images import Images
 from jprotop.experiments.attacking import (
   ATTACK_FLAGS,
   SEED,
+  Sample,
   attacked_example,
   budget_flags,
   budget_of,
   check_pushed,
   rows_of,
+  sample_of,
+  sample_text,
 )
 from jprotop.experiments.experiment import (
   Beside,
@@ -39,7 +42,6 @@ from jprotop.experiments.experiment import (
   Passage,
   Pictures,
   register,
-  remove_old,
 )
 from jprotop.files import ensure_folder
 from jprotop.prototypes import selectors
@@ -69,6 +71,7 @@ class VanishingHead(Record):
   """The attack's settings and its numbers."""
 
   num_images: int
+  sample: Sample
   seed: int
   eps: float
   step_size: float
@@ -98,6 +101,7 @@ def measure(run: Run, out: pathlib.Path, *, beside: Beside | None = None) -> dic
   _write_figures(out / "figures", run, chosen, perturb.as_record(batch, views))
   return {
     "num_images": len(chosen),
+    "sample": sample_of(drawn),
     "seed": seed,
     **dataclasses.asdict(budget),
     "metrics": summarise(prototype, views, log_similarity=run.model.similarity == "log"),
@@ -105,7 +109,6 @@ def measure(run: Run, out: pathlib.Path, *, beside: Beside | None = None) -> dic
 
 
 def _write_figures(figures: pathlib.Path, run: Run, chosen: Images, record: dict) -> None:
-  remove_old(figures, "vanishing_head_*.png")
   for i in range(min(_NUM_FIGURES, len(chosen))):
     figure = panels.attacked_image(attacked_example(run, chosen, record, i))
     canvas.save(figure, figures / f"vanishing_head_{i}.png")
@@ -204,6 +207,7 @@ MEANINGS = {
 def tell(record: Mapping[str, Any], out: pathlib.Path) -> Iterator[str]:
   """What the command prints."""
   yield f"Vanishing head, {record['num_images']} images, eps {record['eps'] * 255:.3g}/255:"
+  yield f"  {sample_text(record['sample'])}"
   for name, text in MEANINGS.items():
     if name in record["metrics"]:
       yield f"  {text:<42} {tables.format_metric(record['metrics'][name])}"
@@ -211,12 +215,19 @@ def tell(record: Mapping[str, Any], out: pathlib.Path) -> Iterator[str]:
 
 
 def _rows(found: Mapping[str, Any]) -> list[dict]:
-  return [
-    {"what": text.strip(), "value": record["metrics"][name]}
-    for record in found.values()
-    for name, text in MEANINGS.items()
-    if name in record["metrics"]
-  ]
+  rows = []
+  for record in found.values():
+    rows.append({"what": "Images", "value": sample_text(record["sample"])})
+    rows += [
+      {"what": _sentence(text), "value": record["metrics"][name]}
+      for name, text in MEANINGS.items()
+      if name in record["metrics"]
+    ]
+  return rows
+
+
+def _sentence(text: str) -> str:
+  return text.strip()[0].upper() + text.strip()[1:]
 
 
 register(
@@ -244,7 +255,9 @@ register(
       Passage(
         heading="Making the head disappear",
         caption="The reference code's third attack, not in the paper: noise inside the prototype's "
-        "own box that lowers its similarity on the image, with random noise as control.",
+        "own box that lowers its similarity on the image, with random noise as control. What "
+        "counts is the strongest cell of the map, marked by a white cross, wherever it is: compare "
+        "the similarities, not the yellow boxes.",
         rows=_rows,
         columns={"what": "What", "value": "Value"},
         pictures=(Pictures(network="standard", pattern="vanishing_head_*.png", most=2),),

@@ -1,8 +1,11 @@
 """What a backbone expects of images, and the plain classifier over it."""
 
+from typing import TYPE_CHECKING
+
 import flax.linen as nn
-import jax
 import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
 
 from jprotop.networks.families import make_backbone
 from jprotop.networks.layers import LayerOptions
@@ -12,10 +15,10 @@ PIXEL_MEAN = (0.485, 0.456, 0.406)
 PIXEL_STD = (0.229, 0.224, 0.225)
 
 
-def normalise(images: jax.Array) -> jax.Array:
-  """Images [..., 3] in [0, 1] to what the backbones expect."""
+def normalise(images: Float[Array | np.ndarray, "*n 3"]) -> Float[Array, "*n 3"]:
+  """Images in [0, 1] to what the backbones expect."""
   mean, std = (jnp.broadcast_to(jnp.array(x), images.shape) for x in (PIXEL_MEAN, PIXEL_STD))
-  return (images - mean) / std
+  return (jnp.asarray(images) - mean) / std
 
 
 class BackboneClassifier(nn.Module):
@@ -25,9 +28,18 @@ class BackboneClassifier(nn.Module):
   num_classes: int
   options: LayerOptions = LayerOptions()
 
+  if TYPE_CHECKING:  # Flax makes it, of the fields.
+
+    def __hash__(self) -> int: ...
+
   @nn.compact
-  def __call__(self, images, train: bool = False, mask: jax.Array | None = None) -> jax.Array:
-    """Logits [N, C] from the mean over all cells of the backbone's output."""
+  def __call__(
+    self,
+    images: Float[Array | np.ndarray, "N H W 3"],
+    train: bool = False,
+    mask: Float[Array, " N"] | None = None,
+  ) -> Float[Array, "N C"]:
+    """Logits from the mean over all cells of the backbone's output."""
     x = normalise(images).astype(self.options.dtype)
     x = make_backbone(self.backbone, options=self.options, name="features")(x, train, mask)
     return nn.Dense(self.num_classes, name="classifier")(x.mean(axis=(1, 2)).astype(jnp.float32))

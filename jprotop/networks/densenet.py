@@ -4,17 +4,18 @@ import functools
 import re
 
 import flax.linen as nn
-import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Float
 
 from jprotop.networks.families import Family, Names, torchvision_file, without_classifier
-from jprotop.networks.layers import BatchNorm, LayerOptions, conv, max_pool
+from jprotop.networks.layers import BatchNorm, LayerOptions, conv
+from jprotop.networks.pooling import max_pool
 
 _BOTTLENECK = 4  # channels of a layer's 1x1 convolution, in multiples of the growth
 
 
 class DenseLayer(nn.Module):
-  """1x1 and 3x3 convolutions, norm and ReLU before each; [N, h, w, C] to [N, h, w, C + growth].
+  """1x1 and 3x3 convolutions, norm and ReLU before each.
 
   What comes in is passed on in front of the new channels.
   """
@@ -23,7 +24,9 @@ class DenseLayer(nn.Module):
   options: LayerOptions
 
   @nn.compact
-  def __call__(self, x: jax.Array, train: bool, mask: jax.Array | None) -> jax.Array:
+  def __call__(
+    self, x: Float[Array, "N h w C"], train: bool, mask: Float[Array, " N"] | None
+  ) -> Float[Array, "N h w C+{self.growth}"]:
     y = nn.relu(BatchNorm(self.options, name="norm1")(x, train, mask))
     y = conv(_BOTTLENECK * self.growth, 1, options=self.options, name="conv1")(y)
     y = nn.relu(BatchNorm(self.options, name="norm2")(y, train, mask))
@@ -31,8 +34,8 @@ class DenseLayer(nn.Module):
     return jnp.concatenate([x, y], axis=-1)
 
 
-def average_pool(x: jax.Array) -> jax.Array:
-  """Means of 2x2 cells, [N, H, W, C] to [N, H // 2, W // 2, C]; an odd last one is left out.
+def average_pool(x: Float[Array, "N H W C"]) -> Float[Array, "N H//2 W//2 C"]:
+  """Means of 2x2 cells; an odd last one is left out.
 
   Written with a reshape because the gradient of that is a mere broadcast on every platform.
   """
@@ -44,8 +47,6 @@ def average_pool(x: jax.Array) -> jax.Array:
 
 class DenseNet(nn.Module):
   """Stem, dense blocks, and transitions that halve channels and grid between them.
-
-  [N, H, W, 3] normalised images to [N, h, w, features].
 
   Attributes:
     block_sizes: layers in each dense block.
@@ -59,7 +60,12 @@ class DenseNet(nn.Module):
   options: LayerOptions = LayerOptions()
 
   @nn.compact
-  def __call__(self, x: jax.Array, train: bool = False, mask: jax.Array | None = None):
+  def __call__(
+    self,
+    x: Float[Array, "N H W 3"],
+    train: bool = False,
+    mask: Float[Array, " N"] | None = None,
+  ) -> Float[Array, "N h w F"]:
 
     def norm(name, y):
       return BatchNorm(self.options, name=name)(y, train, mask)

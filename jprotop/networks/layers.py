@@ -1,9 +1,10 @@
-"""Convolution, pooling and batch norm, in the forms that are fast on each platform.
+"""Convolution and batch norm, in the forms that are fast on each platform.
 
 XLA's CPU compiler only recognises a convolution inside a loop body (as in the attack) when it is
 written in NHWC/HWIO order, and its gradients of strided stems and of max-pooling are slow. The
-`fast` forms below compute the same values and gradients in a shape that it likes. Every other
-platform, and forward-mode derivatives (which `jax.custom_vjp` rules out), take the `plain` ones.
+`fast` forms below, and those of `pooling`, compute the same values and gradients in a shape that it
+likes. Every other platform, and forward-mode derivatives (which `jax.custom_vjp` rules out), take
+the `plain` ones.
 """
 
 import dataclasses
@@ -13,8 +14,8 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax import lax
+from jaxtyping import Array, Float
 
 _NHWC = ("NHWC", "HWIO", "NHWC")
 Padding = tuple[tuple[int, int], tuple[int, int]]
@@ -45,8 +46,7 @@ class LayerOptions:
     return self.forms == "fast"
 
 
-def _convolution(x: jax.Array, kernel: jax.Array, strides: tuple[int, int], padding: Padding):
-  """Convolution [N, H, W, I] * [kh, kw, I, O]."""
+def _convolution(x, kernel, strides: tuple[int, int], padding: Padding):
   return lax.conv_general_dilated(x, kernel, strides, padding, dimension_numbers=_NHWC)
 
 
@@ -56,7 +56,12 @@ def _kernel_gradient(x, kernel, strides, padding, cotangent):
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
-def fast_conv(x: jax.Array, kernel: jax.Array, strides: tuple[int, int], padding: Padding):
+def fast_conv(
+  x: Float[Array, "N H W I"],
+  kernel: Float[Array, "kh kw I O"],
+  strides: tuple[int, int],
+  padding: Padding,
+) -> Float[Array, "N h w O"]:
   """A convolution whose input gradient is an ordinary one, too."""
   return _convolution(x, kernel, strides, padding)
 
@@ -88,7 +93,9 @@ fast_conv.defvjp(_fast_conv_forward, _fast_conv_backward)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
-def stem_conv(x: jax.Array, kernel: jax.Array, padding: Padding) -> jax.Array:
+def stem_conv(
+  x: Float[Array, "N H W I"], kernel: Float[Array, "k k I O"], padding: Padding
+) -> Float[Array, "N h w O"]:
   """The 7x7 stride-2 convolution of images.
 
   Its input gradient is found over blocks of pixels, where it is an ordinary convolution. The value
@@ -110,7 +117,9 @@ def _stem_conv_backward(padding, residuals, cotangent):
 stem_conv.defvjp(_stem_conv_forward, _stem_conv_backward)
 
 
-def space_to_depth_conv(x: jax.Array, kernel: jax.Array, padding: Padding) -> jax.Array:
+def space_to_depth_conv(
+  x: Float[Array, "N H W I"], kernel: Float[Array, "k k I O"], padding: Padding
+) -> Float[Array, "N h w O"]:
   """A stride-2 convolution with an odd, square kernel as a stride-1 one over 2x2 blocks."""
   size, channels, features = kernel.shape[0], *kernel.shape[2:]
   taps = size + 1
@@ -159,7 +168,13 @@ def _conv_form(x, kernel, strides, padding, *, dimension_numbers=None, **others)
 
 
 def conv(
-  features: int, size: int, stride: int = 1, *, options: LayerOptions, name: str, use_bias=False
+  features: int,
+  size: int,
+  stride: int = 1,
+  *,
+  options: LayerOptions,
+  name: str | None,
+  use_bias: bool = False,
 ) -> nn.Conv:
   """A square convolution with explicit, symmetric padding, as PyTorch pads (not `SAME`)."""
   return nn.Conv(
@@ -175,66 +190,6 @@ def conv(
   )
 
 
-def max_pool(x: jax.Array, size: int, stride: int, padding: int, options: LayerOptions):
-  """Max-pooling of [N, H, W, C]; where values are equal the gradient goes to the first."""
-  if not options.fast:
-    pads = ((padding, padding), (padding, padding))
-    return nn.max_pool(x, (size, size), strides=(stride, stride), padding=pads)
-  pads = [(0, 0, 0)] * 4
-  for axis in (1, 2):
-    windows = (x.shape[axis] + 2 * padding - size) // stride + 1
-    whole = (windows + (size - 1) // stride) * stride
-    pads[axis] = (padding, whole - x.shape[axis] - padding, 0)
-  return fast_max_pool(lax.pad(x, jnp.array(-jnp.inf, x.dtype), pads), size, stride)
-
-
-@functools.partial(jax.custom_vjp, nondiff_argnums=(1, 2))
-def fast_max_pool(x: jax.Array, size: int, stride: int) -> jax.Array:
-  """Max-pooling as the maximum of size x size strided slices; NaN stays NaN.
-
-  Height and width of x [N, H, W, C] are those of the result, and (size - 1) // stride more, times
-  the stride.
-  """
-  return _maximum_and_tap(x, size, stride)[0]
-
-
-def _maximum_and_tap(x, size, stride):
-  """The maximum of each window, and which of its pixels it is, row by row."""
-  rows, columns = (n - (size - 1) // stride * stride for n in x.shape[1:3])
-  best = x[:, :rows:stride, :columns:stride]
-  tap = jnp.zeros(best.shape, jnp.uint8)
-  for number in range(1, size * size):
-    i, j = divmod(number, size)
-    value = x[:, i : i + rows : stride, j : j + columns : stride]
-    keep = (best >= value) | jnp.isnan(best)
-    best, tap = jnp.where(keep, best, value), jnp.where(keep, tap, jnp.uint8(number))
-  return best, tap
-
-
-def _fast_max_pool_backward(size, stride, tap, cotangent):
-  """Pixels with the same place within a stride are seen by the same windows: a plane of each."""
-  reach = (size - 1) // stride  # Windows before its own that see a pixel.
-  grow = ((0, 0), (reach, reach), (reach, reach), (0, 0))
-  tap, cotangent = jnp.pad(tap, grow), jnp.pad(cotangent, grow)
-  n, rows, columns, features = cotangent.shape
-  rows, columns = rows - reach, columns - reach
-
-  def plane(row, column):
-    total = jnp.zeros((n, rows, columns, features), cotangent.dtype)
-    for i in range(row, size, stride):
-      for j in range(column, size, stride):
-        top, left = reach - i // stride, reach - j // stride
-        window = np.s_[:, top : top + rows, left : left + columns]
-        total += jnp.where(tap[window] == i * size + j, cotangent[window], 0)
-    return total
-
-  planes = [jnp.stack([plane(i, j) for j in range(stride)], axis=3) for i in range(stride)]
-  return (jnp.stack(planes, axis=2).reshape(n, rows * stride, columns * stride, features),)
-
-
-fast_max_pool.defvjp(_maximum_and_tap, _fast_max_pool_backward)
-
-
 class BatchNorm(nn.Module):
   """Batch norm with PyTorch's bookkeeping: momentum 0.1, the *unbiased* running variance.
 
@@ -246,7 +201,9 @@ class BatchNorm(nn.Module):
   momentum: float = 0.1
 
   @nn.compact
-  def __call__(self, x: jax.Array, train: bool, mask: jax.Array | None = None) -> jax.Array:
+  def __call__(
+    self, x: Float[Array, "N h w C"], train: bool, mask: Float[Array, " N"] | None = None
+  ) -> Float[Array, "N h w C"]:
     features = x.shape[-1]
     scale = self.param("scale", nn.initializers.ones, (features,))
     bias = self.param("bias", nn.initializers.zeros, (features,))

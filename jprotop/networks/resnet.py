@@ -4,10 +4,11 @@ import functools
 import re
 
 import flax.linen as nn
-import jax
+from jaxtyping import Array, Float
 
 from jprotop.networks.families import Family, Names, torchvision_file, without_classifier
-from jprotop.networks.layers import BatchNorm, LayerOptions, conv, max_pool
+from jprotop.networks.layers import BatchNorm, LayerOptions, conv
+from jprotop.networks.pooling import max_pool
 
 
 class BasicBlock(nn.Module):
@@ -19,7 +20,9 @@ class BasicBlock(nn.Module):
   expansion = 1
 
   @nn.compact
-  def __call__(self, x: jax.Array, train: bool, mask: jax.Array | None) -> jax.Array:
+  def __call__(
+    self, x: Float[Array, "N h w C"], train: bool, mask: Float[Array, " N"] | None
+  ) -> Float[Array, "N h2 w2 F"]:
 
     def norm(name, y):
       return BatchNorm(self.options, name=name)(y, train, mask)
@@ -40,7 +43,9 @@ class Bottleneck(nn.Module):
   expansion = 4
 
   @nn.compact
-  def __call__(self, x: jax.Array, train: bool, mask: jax.Array | None) -> jax.Array:
+  def __call__(
+    self, x: Float[Array, "N h w C"], train: bool, mask: Float[Array, " N"] | None
+  ) -> Float[Array, "N h2 w2 F"]:
 
     def norm(name, y):
       return BatchNorm(self.options, name=name)(y, train, mask)
@@ -54,7 +59,7 @@ class Bottleneck(nn.Module):
     return nn.relu(y + _shortcut(self, x, y.shape[-1], train, mask))
 
 
-def _shortcut(block: nn.Module, x, features: int, train, mask):
+def _shortcut(block: BasicBlock | Bottleneck, x, features: int, train, mask):
   """Identity, or a strided 1x1 convolution where the shape changes."""
   if block.stride == 1 and x.shape[-1] == features:
     return x
@@ -63,7 +68,7 @@ def _shortcut(block: nn.Module, x, features: int, train, mask):
 
 
 class ResNet(nn.Module):
-  """Stem and stages; [N, H, W, 3] normalised images to [N, h, w, features].
+  """Stem and stages.
 
   Attributes:
     block: BasicBlock or Bottleneck.
@@ -78,7 +83,12 @@ class ResNet(nn.Module):
   options: LayerOptions = LayerOptions()
 
   @nn.compact
-  def __call__(self, x: jax.Array, train: bool = False, mask: jax.Array | None = None):
+  def __call__(
+    self,
+    x: Float[Array, "N H W 3"],
+    train: bool = False,
+    mask: Float[Array, " N"] | None = None,
+  ) -> Float[Array, "N h w F"]:
     x = conv(self.widths[0], 7, 2, options=self.options, name="conv1")(x)
     x = nn.relu(BatchNorm(self.options, name="bn1")(x, train, mask))
     x = max_pool(x, 3, 2, 1, self.options)

@@ -4,14 +4,15 @@ import functools
 import re
 
 import flax.linen as nn
-import jax
+from jaxtyping import Array, Float
 
 from jprotop.networks.families import Family, Names, torchvision_file
-from jprotop.networks.layers import BatchNorm, LayerOptions, conv, max_pool
+from jprotop.networks.layers import BatchNorm, LayerOptions, conv
+from jprotop.networks.pooling import max_pool
 
 
 class VGG(nn.Module):
-  """3x3 convolutions and 2x2 max-pools; [N, H, W, 3] normalised images to [N, H/32, W/32, 512].
+  """3x3 convolutions and 2x2 max-pools.
 
   Layers are named by their index in torchvision's `features` list: conv0, bn1, conv3, ...
 
@@ -26,7 +27,12 @@ class VGG(nn.Module):
   options: LayerOptions = LayerOptions()
 
   @nn.compact
-  def __call__(self, x: jax.Array, train: bool = False, mask: jax.Array | None = None):
+  def __call__(
+    self,
+    x: Float[Array, "N H W 3"],
+    train: bool = False,
+    mask: Float[Array, " N"] | None = None,
+  ) -> Float[Array, "N H//32 W//32 F"]:
     index = 0
     for size, width in zip(self.stage_sizes, self.widths):
       for _ in range(size):

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 import numpy as np
+from jaxtyping import Bool, Float, Int, Real
 
 from jprotop import statistics
 from jprotop.data.dataset import Split
@@ -11,11 +12,14 @@ from jprotop.prototypes import selectors
 from jprotop.prototypes.see import Network, see
 
 
-def sum_logits(scores: Sequence[np.ndarray]) -> np.ndarray:
-  """An ensemble's class scores [N, C]: the sum of its networks' logits (Chen et al. 2019).
+def sum_logits(scores: Sequence[Float[np.ndarray, "_ _"]]) -> Float[np.ndarray, "N C"]:
+  """An ensemble's class scores: the sum of its networks' logits (Chen et al. 2019).
 
   Args:
-    scores: of each network, [N, C], of the same images and classes.
+    scores: of each network, of the same images and classes.
+
+  Raises:
+    InputError: their shapes differ.
   """
   shapes = {np.shape(s) for s in scores}
   if len(shapes) != 1:
@@ -26,19 +30,21 @@ def sum_logits(scores: Sequence[np.ndarray]) -> np.ndarray:
   return np.sum(scores, axis=0)
 
 
-def correct(network: Network, split: Split, *, batch_size: int) -> np.ndarray:
-  """Which un-augmented crops of a split are classified correctly, boolean [N]."""
+def correct(network: Network, split: Split, *, batch_size: int) -> Bool[np.ndarray, " N"]:
+  """Which un-augmented crops of a split are classified correctly."""
   scores = see(network, split, selectors.logits, batch_size=batch_size)
   return scores.argmax(axis=1) == split.label
 
 
-def accuracy(scores: np.ndarray, label: np.ndarray) -> dict:
-  """Share of logits [N, C] whose maximum is at label [N], with its Wilson interval."""
+def accuracy(scores: Real[np.ndarray, "N C"], label: Int[np.ndarray, " N"]) -> dict:
+  """Share of logits whose maximum is at the label, with its Wilson interval."""
   return statistics.share(scores.argmax(axis=1) == label)
 
 
-def confusion_matrix(scores: np.ndarray, label: np.ndarray) -> np.ndarray:
-  """Counts [C, C]: true class by predicted class."""
+def confusion_matrix(
+  scores: Real[np.ndarray, "N C"], label: Int[np.ndarray, " N"]
+) -> Int[np.ndarray, "C C"]:
+  """Counts, true class by predicted class."""
   classes = scores.shape[1]
   matrix = np.zeros((classes, classes), int)
   np.add.at(matrix, (label, scores.argmax(axis=1)), 1)

@@ -7,6 +7,7 @@ nearest (Chen et al. 2019).
 from collections.abc import Sequence
 
 import numpy as np
+from jaxtyping import Float, Float32, Int, Int32
 from tqdm import tqdm
 
 from jprotop import regions, statistics
@@ -17,9 +18,9 @@ from jprotop.prototypes.see import Network, see, see_in_batches
 
 
 def local_analysis(
-  network: Network, images: np.ndarray, *, num_prototypes: int, batch_size: int
+  network: Network, images: Float32[np.ndarray, "N S S 3"], *, num_prototypes: int, batch_size: int
 ) -> dict[str, np.ndarray]:
-  """Everything that the network says about images, float32 [N, S, S, 3] in [0, 1].
+  """Everything that the network says about images in [0, 1].
 
   Returns:
     logits [N, C]; activations [N, P]; sq_dist and similarity_map [N, h, w, P]; top_prototypes
@@ -39,19 +40,21 @@ def local_analysis(
   return {**record, "boxes": np.stack(rows)}
 
 
-def boxes_of(maps: np.ndarray, image_size: int) -> np.ndarray:
-  """Regions of high activation of maps [h, w, K] in pixels, int [K, 4] (y0, y1, x0, x1)."""
+def boxes_of(maps: Float[np.ndarray, "h w K"], image_size: int) -> Int32[np.ndarray, "K 4"]:
+  """Regions of high activation of maps in pixels, (y0, y1, x0, x1)."""
   boxes = [regions.high_activation_box(m, image_size, image_size) for m in np.moveaxis(maps, -1, 0)]
   return np.array(boxes, np.int32).reshape(-1, 4)
 
 
-def contributions(activations: np.ndarray, last_layer: np.ndarray, label: np.ndarray) -> np.ndarray:
-  """What each prototype adds to the score of one class an image: activation x weight, [N, P].
+def contributions(
+  activations: Float[np.ndarray, "N P"],
+  last_layer: Float[np.ndarray, "P C"],
+  label: Int[np.ndarray, " N"],
+) -> Float[np.ndarray, "N P"]:
+  """What each prototype adds to the score of one class an image: activation x weight.
 
   Args:
-    activations: [N, P].
-    last_layer: [P, C] weights.
-    label: int [N], the class of each image whose score is taken apart; a row sums to that score.
+    label: the class of each image whose score is taken apart; a row sums to that score.
   """
   return activations * last_layer[:, label].T
 
@@ -70,10 +73,10 @@ def check_num_prototypes(num_prototypes: int, available: int) -> None:
 def nearest_cells(
   network: Network,
   split: Split,
-  prototypes: np.ndarray,
+  prototypes: Int[np.ndarray, " Q"],
   *,
   batch_size: int,
-  indices: np.ndarray | None = None,
+  indices: Int[np.ndarray, " N"] | None = None,
 ) -> dict[str, np.ndarray]:
   """Each image's nearest patch to each of Q prototypes: nearness and sq_dist [N, Q], and cell int
   [N, Q, 2].
@@ -92,8 +95,8 @@ def nearest_cells(
   )
 
 
-def nearest_images(nearness: np.ndarray, k: int) -> np.ndarray:
-  """The k images of greatest nearness [N, Q] for each prototype, nearest first, int [Q, k].
+def nearest_images(nearness: Float[np.ndarray, "N Q"], k: int) -> Int[np.ndarray, "Q {k}"]:
+  """The k images of greatest nearness for each prototype, nearest first.
 
   Equally near: in the order of the data set.
   """
@@ -103,7 +106,7 @@ def nearest_images(nearness: np.ndarray, k: int) -> np.ndarray:
 def nearest_in_split(
   network: Network,
   split: Split,
-  prototypes: Sequence[int],
+  prototypes: Sequence[int] | Int[np.ndarray, " Q"],
   *,
   k: int,
   batch_size: int,
@@ -134,9 +137,13 @@ def nearest_in_split(
 
 
 def _boxes(
-  network: Network, split: Split, prototypes: np.ndarray, image: np.ndarray, batch_size: int
-) -> np.ndarray:
-  """Boxes int [Q, k, 4] of prototypes in images [Q, k], from the maps of these images alone."""
+  network: Network,
+  split: Split,
+  prototypes: Int[np.ndarray, " Q"],
+  image: Int[np.ndarray, "Q k"],
+  batch_size: int,
+) -> Int32[np.ndarray, "Q k 4"]:
+  """Boxes of prototypes in images, from the maps of these images alone."""
   chosen = np.unique(image)
   boxes, left = np.zeros((*image.shape, 4), np.int32), iter(chosen)
   seen = see_in_batches(
@@ -153,17 +160,18 @@ def _boxes(
   return boxes
 
 
-def purity(label: np.ndarray, prototype_class: np.ndarray) -> dict:
+def purity(
+  label: Int[np.ndarray, "Q k"], prototype_class: Sequence[int] | Int[np.ndarray, " Q"]
+) -> dict:
   """Share of the nearest patches that are of their prototype's class.
 
   Args:
-    label: int [Q, k], classes of the nearest images.
-    prototype_class: int [Q].
+    label: classes of the nearest images.
   """
   return statistics.share((label == np.asarray(prototype_class)[:, None]).ravel())
 
 
-def check_prototypes(prototypes: Sequence[int], available: int) -> None:
+def check_prototypes(prototypes: Sequence[int] | Int[np.ndarray, " Q"], available: int) -> None:
   """InputError, naming the first that does not exist, unless all prototypes do."""
   outside = [p for p in prototypes if not 0 <= p < available]
   if outside or not len(prototypes):

@@ -15,6 +15,8 @@ from collections.abc import Callable
 
 import flax.struct
 import jax
+import numpy as np
+from jaxtyping import Array, Float, Int
 
 from jprotop.errors import InputError
 from jprotop.prototypes import losses
@@ -33,18 +35,18 @@ class Output:
   """Everything one forward pass knows.
 
   Attributes:
-    logits: [N, C].
-    activations: [N, P], the maximum of each similarity map.
-    similarity_map: [N, h, w, P].
-    sq_dist: [N, h, w, P] squared L2 distances.
-    latent: [N, h, w, D].
+    logits: class scores.
+    activations: the maximum of each similarity map.
+    similarity_map: of each prototype at each cell.
+    sq_dist: squared L2 distances.
+    latent: the latent patches.
   """
 
-  logits: jax.Array
-  activations: jax.Array
-  similarity_map: jax.Array
-  sq_dist: jax.Array
-  latent: jax.Array
+  logits: Float[Array, "N C"]
+  activations: Float[Array, "N P"]
+  similarity_map: Float[Array, "N h w P"]
+  sq_dist: Float[Array, "N h w P"]
+  latent: Float[Array, "N h w D"]
 
 
 class Head:
@@ -53,35 +55,46 @@ class Head:
   Only `maps` must be written; the rest is ProtoPNet's.
   """
 
-  def maps(self, latent: jax.Array, prototypes: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Squared distances and similarities [..., P] of patches [..., D] to prototypes [P, D]."""
+  def maps(
+    self, latent: Float[Array, "*n D"], prototypes: Float[Array, "P D"]
+  ) -> tuple[Float[Array, "*n P"], Float[Array, "*n P"]]:
+    """Squared distances and similarities of latent patches to prototypes."""
     raise NotImplementedError
 
-  def map_of(self, latent: jax.Array, prototype: jax.Array) -> jax.Array:
-    """Similarity map [N, h, w] of each latent [N, h, w, D] to a prototype of its own, [N, D]."""
+  def map_of(
+    self, latent: Float[Array, "N h w D"], prototype: Float[Array, "N D"]
+  ) -> Float[Array, "N h w"]:
+    """Similarity map of each latent to a prototype of its own."""
     _, maps = jax.vmap(self.maps)(latent, prototype[:, None, :])
     return maps[..., 0]
 
-  def nearness(self, out: Output) -> jax.Array:
-    """What ranks patches where the nearest is sought, [N, h, w, P]: the greater, the nearer."""
+  def nearness(self, out: Output) -> Float[Array, "N h w P"]:
+    """What ranks patches where the nearest is sought: the greater, the nearer."""
     return -out.sq_dist
 
   def costs(
-    self, out: Output, label: jax.Array, prototype_class: jax.Array, *, cap: float | None = None
-  ) -> tuple[jax.Array, jax.Array]:
-    """Cluster and separation cost [N] of images of classes int [N]; see `losses`."""
+    self,
+    out: Output,
+    label: Int[Array, " N"],
+    prototype_class: Int[Array, " P"],
+    *,
+    cap: float | None = None,
+  ) -> tuple[Float[Array, " N"], Float[Array, " N"]]:
+    """Cluster and separation cost of images of these classes; see `losses`."""
     distance = -first_max(self.nearness(out))
     return (
       losses.cluster_cost(distance, label, prototype_class, cap=cap),
       losses.separation_cost(distance, label, prototype_class, cap=cap),
     )
 
-  def pushed(self, patches: jax.Array) -> jax.Array:
-    """The prototypes [P, D] that stand for latent patches [P, D]."""
+  def pushed(self, patches: Float[Array, "P D"]) -> Float[Array, "P D"]:
+    """The prototypes that stand for latent patches."""
     return patches
 
-  def moved(self, patches: jax.Array, prototypes: jax.Array) -> jax.Array:
-    """How far a push moves prototypes [P, D] to get to patches [P, D]: squared distances [P]."""
+  def moved(
+    self, patches: Float[Array | np.ndarray, "P D"], prototypes: Float[Array | np.ndarray, "P D"]
+  ) -> Float[Array, " P"]:
+    """How far a push moves prototypes to get to patches: squared distances."""
     return exact_squared_distance(patches, prototypes)
 
 
@@ -96,7 +109,9 @@ class DistanceHead(Head):
   similarity: str
   distance: str
 
-  def maps(self, latent, prototypes):
+  def maps(
+    self, latent: Float[Array, "*n D"], prototypes: Float[Array, "P D"]
+  ) -> tuple[Float[Array, "*n P"], Float[Array, "*n P"]]:
     sq_dist = squared_distances(latent, prototypes)
     return sq_dist, similarity_from_squared(
       sq_dist, similarity=self.similarity, distance=self.distance

@@ -2,12 +2,13 @@
 
 import functools
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax.traverse_util import flatten_dict
+from jaxtyping import Array, Float, Float32
 
 from jprotop.errors import InputError
 from jprotop.networks.backbone import normalise
@@ -44,7 +45,7 @@ class AddOn(nn.Module):
   options: LayerOptions
 
   @nn.compact
-  def __call__(self, x: jax.Array) -> jax.Array:
+  def __call__(self, x: Float[Array, "N h w F"]) -> Float[Array, "N h w {self.depth}"]:
     widths = add_on_widths(self.kind, x.shape[-1], self.depth)
     for i, width in enumerate(widths):
       x = conv(width, 1, use_bias=True, options=self.options, name=f"conv{2 * i}")(x)
@@ -53,7 +54,7 @@ class AddOn(nn.Module):
 
 
 class ProtoPNet(nn.Module):
-  """The network of Chen et al. (2019). Images come as [N, H, W, 3] in [0, 1].
+  """The network of Chen et al. (2019). Images come in [0, 1].
 
   Attributes:
     backbone: a name in networks.families.BACKBONES.
@@ -74,6 +75,10 @@ class ProtoPNet(nn.Module):
   distance: str = "squared_l2"
   options: LayerOptions = LayerOptions()
 
+  if TYPE_CHECKING:  # Flax makes it, of the fields.
+
+    def __hash__(self) -> int: ...
+
   def setup(self):
     self.features = make_backbone(self.backbone, options=self.options)
     self.add_on = AddOn(self.prototype_depth, self.addon, self.options)
@@ -86,29 +91,39 @@ class ProtoPNet(nn.Module):
     """What its prototypes are to the rest: maps, costs, nearness and push."""
     return make_head(self.similarity, self.distance)
 
-  def _initial_last_layer(self, _):
-    """+1 from a prototype to its own class, -0.5 to the others; [P, C]."""
+  def _initial_last_layer(self, _) -> Float32[Array, "P C"]:
+    """+1 from a prototype to its own class, -0.5 to the others."""
     own = np.array(self.prototype_class)[:, None] == np.arange(self.num_classes)
     return jnp.asarray(np.where(own, 1.0, -0.5), jnp.float32)
 
-  def __call__(self, images, train: bool = False, mask: jax.Array | None = None) -> Output:
+  def __call__(
+    self,
+    images: Float[Array | np.ndarray, "N H W 3"],
+    train: bool = False,
+    mask: Float[Array, " N"] | None = None,
+  ) -> Output:
     """One forward pass; `train` makes batch norm use, and update, the batch's statistics."""
     return self.from_latent(self.latent(images, train, mask))
 
-  def latent(self, images, train: bool = False, mask: jax.Array | None = None) -> jax.Array:
-    """Latent patches, float32 [N, h, w, D]. Images whose `mask` [N] is 0 are padding."""
+  def latent(
+    self,
+    images: Float[Array | np.ndarray, "N H W 3"],
+    train: bool = False,
+    mask: Float[Array, " N"] | None = None,
+  ) -> Float32[Array, "N h w D"]:
+    """Latent patches. Images whose `mask` is 0 are padding."""
     x = normalise(images).astype(self.options.dtype)
     return self.add_on(self.features(x, train, mask)).astype(jnp.float32)
 
-  def from_latent(self, latent: jax.Array) -> Output:
-    """Everything that follows from latent patches [N, h, w, D]."""
+  def from_latent(self, latent: Float[Array, "N h w D"]) -> Output:
+    """Everything that follows from latent patches."""
     sq_dist, maps = self.head.maps(latent, self.prototypes)
     activations = first_max(maps)
     logits = self.logits_of(activations)
     return Output(logits, activations, maps, sq_dist, latent)
 
-  def logits_of(self, activations: jax.Array) -> jax.Array:
-    """Class scores [N, C] of prototype activations [N, P]."""
+  def logits_of(self, activations: Float[Array, "N P"]) -> Float[Array, "N C"]:
+    """Class scores of prototype activations."""
     return jnp.dot(activations, self.last_layer, precision=jax.lax.Precision.HIGHEST)
 
 
@@ -160,17 +175,25 @@ def make_model(
   )
 
 
+def _shapes(variables: Any) -> dict[str, tuple[int, ...]]:
+  """Shapes of a tree of arrays by their names, as params/last_layer."""
+  leaves = jax.tree_util.tree_leaves_with_path(variables)
+  return {
+    jax.tree_util.keystr(path, simple=True, separator="/"): leaf.shape for path, leaf in leaves
+  }
+
+
 def check_variables(model: ProtoPNet, variables: dict, image_size: int) -> None:
   """Raises InputError, listing them, where arrays are missing, not used, or of another shape."""
   image = jnp.zeros((1, image_size, image_size, 3))
-  wanted = flatten_dict(jax.eval_shape(model.init, jax.random.key(0), image), sep="/")
-  found = flatten_dict({k: v for k, v in variables.items() if v}, sep="/")
+  wanted = _shapes(jax.eval_shape(model.init, jax.random.key(0), image))
+  found = _shapes(variables)
   problems = [f"missing: {name}" for name in wanted.keys() - found.keys()]
   problems += [f"not used: {name}" for name in found.keys() - wanted.keys()]
   problems += [
-    f"{name}: shape {found[name].shape} where {wanted[name].shape} is needed"
+    f"{name}: shape {found[name]} where {wanted[name]} is needed"
     for name in wanted.keys() & found.keys()
-    if found[name].shape != wanted[name].shape
+    if found[name] != wanted[name]
   ]
   if problems:
     raise InputError(

@@ -13,10 +13,12 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, Float, Int
 
 from jprotop import parallel, regions
 from jprotop.errors import InputError
 from jprotop.prototypes.protopnet import ProtoPNet, grid_of
+from jprotop.prototypes.see import Network
 
 
 @flax.struct.dataclass
@@ -24,18 +26,18 @@ class Nearest:
   """The nearest patch found so far for each prototype.
 
   Attributes:
-    nearness: [P], by the network's head; minus infinity where no allowed patch was seen.
-    image: int [P], index of the image in the data set.
-    cell: int [P, 2], row and column on the latent grid.
-    patch: [P, D], the latent patch itself.
-    similarity_map: [P, h, w] of that image, from which the box comes.
+    nearness: by the network's head; minus infinity where no allowed patch was seen.
+    image: index of the image in the data set.
+    cell: row and column on the latent grid.
+    patch: the latent patch itself.
+    similarity_map: of that image, from which the box comes.
   """
 
-  nearness: jax.Array
-  image: jax.Array
-  cell: jax.Array
-  patch: jax.Array
-  similarity_map: jax.Array
+  nearness: Float[Array, " P"]
+  image: Int[Array, " P"]
+  cell: Int[Array, "P 2"]
+  patch: Float[Array, "P D"]
+  similarity_map: Float[Array, "P h w"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,44 +45,68 @@ class Provenance:
   """Where each prototype came from; kept in every checkpoint.
 
   Attributes:
-    image: int [P], index into the training split.
-    cell: int [P, 2], (row, column).
-    box: int [P, 4], the source's box of high activation in its resized crop (y0, y1, x0, x1).
-    sq_dist: [P], how far the push moved the prototype, squared L2 by direct subtraction.
+    image: index into the training split.
+    cell: (row, column).
+    box: the source's box of high activation in its resized crop (y0, y1, x0, x1).
+    sq_dist: how far the push moved the prototype, squared L2 by direct subtraction.
   """
 
-  image: np.ndarray
-  cell: np.ndarray
-  box: np.ndarray
-  sq_dist: np.ndarray
+  image: Int[np.ndarray, " P"]
+  cell: Int[np.ndarray, "P 2"]
+  box: Int[np.ndarray, "P 4"]
+  sq_dist: Float[np.ndarray, " P"]
 
   @property
   def num_distinct(self) -> int:
     """Prototypes that do not share their patch with an earlier one."""
     return len(np.unique(np.column_stack([self.image, self.cell]), axis=0))
 
+  def of(self, prototypes: np.ndarray) -> "Provenance":
+    """That of some prototypes, int [Q], alone."""
+    return Provenance(**{name: array[prototypes] for name, array in self.as_arrays().items()})
+
   def as_arrays(self) -> dict[str, np.ndarray]:
+    """As a checkpoint holds it."""
     return {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+
+  @classmethod
+  def of_arrays(cls, arrays: dict[str, np.ndarray] | None) -> "Provenance | None":
+    """That of a checkpoint; None: it holds none."""
+    return None if arrays is None else cls(**arrays)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Source:
+  """The training patch that one prototype is: `Provenance` of it, with its picture and names.
+
+  Attributes:
+    image: float32 [S, S, 3] in [0, 1], as the network saw it.
+    box: the patch's region of high activation in it.
+    image_id, class_name: of the image.
+  """
+
+  image: np.ndarray
+  box: regions.Box
+  image_id: str
+  class_name: str
 
 
 def nearest_in_batch(
-  latent: jax.Array,
-  nearness: jax.Array,
-  similarity_map: jax.Array,
-  prototype_class: jax.Array,
-  label: jax.Array,
-  image: jax.Array,
-  mask: jax.Array,
+  latent: Float[Array, "N h w D"],
+  nearness: Float[Array, "N h w P"],
+  similarity_map: Float[Array, "N h w P"],
+  prototype_class: Int[Array, " P"],
+  label: Int[Array, " N"],
+  image: Int[Array, " N"],
+  mask: Float[Array, " N"],
 ) -> Nearest:
   """For every prototype the nearest patch among a batch's images of its class.
 
   Equally near: the first image of the batch, then the first cell in row-major order.
 
   Args:
-    latent: [N, h, w, D]; nearness, similarity_map: [N, h, w, P].
-    prototype_class: int [P].
-    label, image: int [N], class and index of each image.
-    mask: [N], 0 for padding.
+    label, image: class and index of each image.
+    mask: 0 for padding.
   """
   n, h, w, depth = latent.shape
 
@@ -130,7 +156,7 @@ def _search_step(model: ProtoPNet):
   prototype_class = jnp.array(model.prototype_class)
 
   def step(variables, batch, found):
-    out = model.apply(variables, batch["image"])
+    out = Network(model, variables)(batch["image"])
     near = nearest_in_batch(
       out.latent,
       model.head.nearness(out),

@@ -3,13 +3,14 @@
 see(network, images, selectors.scores, batch_size=100)["logits"]
 """
 
+import dataclasses
 from collections.abc import Callable, Iterator
 from typing import Any
 
-import flax.linen as nn
 import flax.struct
 import jax
 import numpy as np
+from jaxtyping import Array, Float, Float32, Int
 
 from jprotop import parallel
 from jprotop.data import batches, device_jpeg
@@ -31,15 +32,15 @@ class Network:
       there are no such files.
   """
 
-  model: nn.Module = flax.struct.field(pytree_node=False)
+  model: Any = flax.struct.field(pytree_node=False)
   variables: dict
   survive_jpeg: int | None = flax.struct.field(pytree_node=False, default=None)
 
-  def __call__(self, images: jax.Array) -> Any:
-    """What the model says of images [N, S, S, 3] in [0, 1]: an Output, or a classifier's logits."""
+  def __call__(self, images: Float[Array, "N S S 3"]) -> Any:
+    """What the model says of images in [0, 1]: an Output, or a classifier's logits."""
     return self.model.apply(self.variables, self.as_saved(images))
 
-  def as_saved(self, images: jax.Array) -> jax.Array:
+  def as_saved(self, images: Float[Array, "N S S 3"]) -> Float[Array, "N S S 3"]:
     """Images as they come back from the files, if any. They are as the network takes them: unlike
     the files of Section 4, these hold what was resized already."""
     if self.survive_jpeg is None:
@@ -48,7 +49,7 @@ class Network:
 
   def in_files(self, quality: int | None) -> "Network":
     """The same network, of images in JPEG files of that quality; None: as it is."""
-    return self if quality is None else self.replace(survive_jpeg=quality)
+    return self if quality is None else dataclasses.replace(self, survive_jpeg=quality)
 
 
 @flax.struct.dataclass
@@ -59,23 +60,29 @@ class Scene:
   shared: dict = flax.struct.field(default_factory=dict)
 
 
-def _see_batch(select: Select, scene: Scene, batch: dict) -> Any:
+def _see_batch(select: Select, on_device: Callable, scene: Scene, batch: dict) -> Any:
   head = getattr(scene.network.model, "head", None)  # A plain classifier has none.
-  return select(scene.network(batch["image"]), {"head": head, **scene.shared, **batch})
+  images = on_device(scene.shared, batch)
+  return select(scene.network(images), {"head": head, **scene.shared, **batch})
 
 
-def look(select: Select) -> Callable[[Scene, dict], Any]:
-  """What `see` does to a batch that is on the devices already: (scene, batch) to what is kept."""
-  return parallel.per_example(_see_batch, select)
+def look(
+  select: Select, on_device: Callable = batches.images_that_came
+) -> Callable[[Scene, dict], Any]:
+  """What `see` does to a batch that is on the devices already: (scene, batch) to what is kept.
+
+  `on_device` makes the images of what the scene shares and the batch (see `batches.Epochs`).
+  """
+  return parallel.per_example(_see_batch, select, on_device)
 
 
 def see(
   network: Network,
-  images: Split | np.ndarray,
+  images: Split | Float32[np.ndarray, "N S S 3"],
   select: Select,
   *,
   batch_size: int,
-  indices: np.ndarray | None = None,
+  indices: Int[np.ndarray, " n"] | None = None,
   each: dict[str, np.ndarray] | None = None,
   shared: dict[str, np.ndarray] | None = None,
   title: str | None = None,
@@ -83,11 +90,11 @@ def see(
   """What a network sees in N images, as a selector keeps it: a tree of host arrays [N, ...].
 
   Args:
-    images: float32 [N, S, S, 3] in [0, 1], or a split, whose crops are seen un-augmented.
+    images: in [0, 1], or a split, whose crops are seen un-augmented.
     select: one of `selectors`, or a function like them.
     batch_size: every batch is padded to it, so that fewer images compile nothing anew. Rounding
       may differ between sizes.
-    indices: int [N], which images of a split are seen, in this order; None: all.
+    indices: which images of a split are seen, in this order; None: all.
     each: arrays [N, ...] that belong to the images, for the selector.
     shared: arrays that belong to all of them.
     title: of a progress bar; None: none is shown.
@@ -105,11 +112,11 @@ def see(
 
 def see_in_batches(
   network: Network,
-  images: Split | np.ndarray,
+  images: Split | Float32[np.ndarray, "N S S 3"],
   select: Select,
   *,
   batch_size: int,
-  indices: np.ndarray | None = None,
+  indices: Int[np.ndarray, " n"] | None = None,
   each: dict[str, np.ndarray] | None = None,
   shared: dict[str, np.ndarray] | None = None,
 ) -> Iterator[Any]:

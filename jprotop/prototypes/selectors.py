@@ -1,19 +1,26 @@
 """What of a forward pass is kept: selectors for `see`, from (Output, batch) to arrays [N, ...]."""
 
-import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Float
 
 from jprotop.prototypes.protopnet import Output
 
 
-def logits(out: Output | jax.Array, batch: dict) -> jax.Array:
-  """Class scores alone, [N, C], of a ProtoPNet or a BackboneClassifier."""
-  return getattr(out, "logits", out)
+def logits(out: Output | Float[Array, "N C"], batch: dict) -> Float[Array, "N C"]:
+  """Class scores alone, of a ProtoPNet or a BackboneClassifier."""
+  return out if isinstance(out, Array) else out.logits
 
 
 def scores(out: Output, batch: dict) -> dict:
   """logits [N, C] and activations [N, P]."""
   return {"logits": out.logits, "activations": out.activations}
+
+
+def costs(out: Output, batch: dict) -> dict:
+  """activations [N, P], and cluster and separation cost [N, 2] of images of classes `label`, int
+  [N], to prototypes of classes `prototype_class`, int [P]."""
+  found = batch["head"].costs(out, batch["label"], batch["prototype_class"])
+  return {"activations": out.activations, "costs": jnp.stack(found, axis=-1)}
 
 
 def maps(out: Output, batch: dict) -> dict:
@@ -33,8 +40,8 @@ def own_maps(out: Output, batch: dict) -> dict:
   return {**scores(out, batch), "similarity_maps": jnp.moveaxis(own, -1, 1)}
 
 
-def chosen_maps(out: Output, batch: dict) -> jax.Array:
-  """The maps of prototypes `chosen` for all images, int [Q]: [N, h, w, Q]."""
+def chosen_maps(out: Output, batch: dict) -> Float[Array, "N h w Q"]:
+  """The maps of prototypes `chosen` for all images, int [Q]."""
   return out.similarity_map[..., batch["chosen"]]
 
 

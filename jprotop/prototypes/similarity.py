@@ -4,23 +4,20 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Float32
 
 EPSILON = 1e-4  # of Eq. (1); a patch equal to its prototype scores log(1 / EPSILON) = 9.2103
 
 
-def squared_distances(latent: jax.Array, prototypes: jax.Array) -> jax.Array:
+def squared_distances(
+  latent: Float[Array, "*n D"], prototypes: Float[Array, "P D"]
+) -> Float32[Array, "*n P"]:
   """Squared L2 distance of every latent patch to every prototype, by the expanded square.
 
   Computed in float32 at the highest matrix precision whatever comes in: near zero the slope of
   Eq. (1) is 1 / EPSILON, and bfloat16 or TF32 products would ruin it. What rounding leaves below
   zero is cut off; expect an absolute error of about 1e-5.
-
-  Args:
-    latent: [..., D] latent patches.
-    prototypes: [P, D].
-
-  Returns:
-    float32 [..., P].
   """
   latent = latent.astype(jnp.float32)
   prototypes = prototypes.astype(jnp.float32)
@@ -32,32 +29,26 @@ def squared_distances(latent: jax.Array, prototypes: jax.Array) -> jax.Array:
   return jax.nn.relu(patch_norm - 2 * product + prototype_norm)
 
 
-def exact_squared_distance(patches: jax.Array, prototypes: jax.Array) -> jax.Array:
-  """Squared L2 distance of pairs, by direct subtraction: exactly 0 for equal vectors.
-
-  Args:
-    patches: [..., D].
-    prototypes: [..., D], broadcast against `patches`.
-
-  Returns:
-    float32 [...].
-  """
+def exact_squared_distance(
+  patches: Float[Array | np.ndarray, "*#n D"], prototypes: Float[Array | np.ndarray, "*#n D"]
+) -> Float32[Array, "*n"]:
+  """Squared L2 distance of pairs, by direct subtraction: exactly 0 for equal vectors."""
   difference = patches.astype(jnp.float32) - prototypes.astype(jnp.float32)
   return jnp.sum(difference**2, axis=-1)
 
 
-def l2_distance(sq_dist: jax.Array) -> jax.Array:
+def l2_distance(sq_dist: Float[Array, "*n"]) -> Float[Array, "*n"]:
   """Square root whose gradient at 0 is 0 instead of infinite."""
   positive = sq_dist > 0
   return jnp.where(positive, jnp.sqrt(jnp.where(positive, sq_dist, 1.0)), 0.0)
 
 
-def log_similarity(distance: jax.Array, epsilon: float = EPSILON) -> jax.Array:
-  """Eq. (1): log((d + 1) / (d + epsilon)) for distances d >= 0 of any shape."""
+def log_similarity(distance: Float[Array, "*n"], epsilon: float = EPSILON) -> Float[Array, "*n"]:
+  """Eq. (1): log((d + 1) / (d + epsilon)) for distances d >= 0."""
   return jnp.log((distance + 1) / (distance + epsilon))
 
 
-def linear_similarity(distance: jax.Array) -> jax.Array:
+def linear_similarity(distance: Float[Array, "*n"]) -> Float[Array, "*n"]:
   """ProtoPNet's other choice: -d."""
   return -distance
 
@@ -73,13 +64,15 @@ DISTANCES: dict[str, Callable[[jax.Array], jax.Array]] = {
 }
 
 
-def similarity_from_squared(sq_dist: jax.Array, *, similarity: str, distance: str) -> jax.Array:
-  """Similarity of any shape from squared distances, by the names in SIMILARITIES and DISTANCES."""
+def similarity_from_squared(
+  sq_dist: Float[Array, "*n"], *, similarity: str, distance: str
+) -> Float[Array, "*n"]:
+  """Similarity from squared distances, by the names in SIMILARITIES and DISTANCES."""
   return SIMILARITIES[similarity](DISTANCES[distance](sq_dist))
 
 
-def first_max(maps: jax.Array) -> jax.Array:
-  """Maximum over the cells of [N, h, w, P] maps, [N, P].
+def first_max(maps: Float[Array, "N h w P"]) -> Float[Array, "N P"]:
+  """Maximum over the cells of maps.
 
   Unlike `jnp.max` the gradient is not split over ties: it goes to the first cell in row-major
   order, as in PyTorch.

@@ -4,12 +4,14 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+from jaxtyping import Real
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from jprotop import statistics
 from jprotop.errors import InputError
 from jprotop.report import canvas
+from jprotop.report.wording import ONE, interval_of
 
 # One colour and one marker for a version of the image, in every panel.
 _ALTERED = {"color": canvas.VERMILLION, "marker": "D"}
@@ -62,7 +64,13 @@ def top_similarities(
 
 
 def _bars_and_marks(
-  axes: Axes, ranked: np.ndarray, other: np.ndarray, count: int, title: str, look: dict, mark: dict
+  axes: Axes,
+  ranked: Real[np.ndarray, " P"],
+  other: Real[np.ndarray, " P"],
+  count: int,
+  title: str,
+  look: dict,
+  mark: dict,
 ) -> tuple:
   """Bars of the highest `ranked` similarities, and marks for the same prototypes of `other`."""
   shown = statistics.top_columns(ranked[None], count)[0]
@@ -70,7 +78,7 @@ def _bars_and_marks(
   canvas.style_axes(axes, title=title)
   bars = axes.bar(places, ranked[shown], width=0.8, color=look["color"], alpha=0.35, linewidth=0)
   size = 5 if count <= 30 else 3
-  style = {"linestyle": "none", "markersize": size, "zorder": 3, **mark}
+  style: dict[str, Any] = {"linestyle": "none", "markersize": size, "zorder": 3, **mark}
   (marks,) = axes.plot(places, other[shown], **style)
   axes.set_xlabel("rank of the prototype", fontsize=9, color=canvas.INK)
   axes.set_xlim(0.2, count + 0.8)
@@ -109,10 +117,12 @@ def _means(axes: Axes, means: list[Mapping], offset: float, label: str, look: di
   """A row each: the mean with its interval, and its value; nothing where there was no image."""
   rows = [i for i, mean in enumerate(means) if mean["value"] is not None]
   values = np.array([means[i]["value"] for i in rows])
-  ends = np.array([means[i]["interval"] for i in rows]).reshape(-1, 2)
+  known = [interval_of(means[i]) for i in rows]
+  ends = np.array([end or (value, value) for end, value in zip(known, values)]).reshape(-1, 2)
   style = {"fmt": look["marker"], "color": look["color"], "markersize": 6, "capsize": 4}
-  bars = np.abs(ends.T - values)
+  bars = np.where([end is not None for end in known], np.abs(ends.T - values), np.nan)
   axes.errorbar(values, np.array(rows) + offset, xerr=bars, label=label, **style)
-  for i, value, end in zip(rows, values, ends[:, 1]):
-    axes.annotate(f"{value:.2f}", (end, i + offset), (7, 0), textcoords="offset points",
+  for i, value, end, interval in zip(rows, values, ends[:, 1], known):
+    said = f"{value:.2f}" if interval else f"{value:.2f} ({ONE})"
+    axes.annotate(said, (end, i + offset), (7, 0), textcoords="offset points",
                   va="center", fontsize=8, color=canvas.INK)  # fmt: skip

@@ -3,6 +3,7 @@
 import dataclasses
 
 import numpy as np
+from jaxtyping import Real
 from matplotlib.figure import Figure
 
 from jprotop.errors import InputError
@@ -78,9 +79,9 @@ def artefacts(clean: np.ndarray, altered: np.ndarray, *, title: str, gain: int =
   return figure
 
 
-def strongest_square(strength: np.ndarray, side: int) -> Box:
-  """The square of that side, in pixels, with the largest sum of strength [H, W]; the first of
-  equals. Smaller where the picture is."""
+def strongest_square(strength: Real[np.ndarray, "H W"], side: int) -> Box:
+  """The square of that side, in pixels, with the largest sum of strength; the first of equals.
+  Smaller where the picture is."""
   height, width = (min(side, length) for length in strength.shape)
   total = np.pad(strength.astype(np.float64), ((1, 0), (1, 0))).cumsum(axis=0).cumsum(axis=1)
   sums = (

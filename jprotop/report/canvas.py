@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from PIL import Image
@@ -20,6 +21,8 @@ INK, GREY, FAINT = "#222222", "#767676", "#D9D9D9"
 BANDS = ("#F3F3F3", "#FFFFFF")
 # Figure 1's rectangles: yellow for high activation, green for the perturbed area.
 BOX_YELLOW, NOISE_GREEN = "#FFE100", "#00C853"
+# What marks the strongest cell of a map: no colour of a heat map, with a dark rim on any image.
+PEAK_WHITE = "#FFFFFF"
 
 DPI = 150
 MAX_BYTES = 300_000
@@ -27,7 +30,7 @@ MAX_BYTES = 300_000
 
 def class_label(name: str, *, max_length: int = 30) -> str:
   """A class name to print: '025.Pelagic_Cormorant' becomes 'Pelagic Cormorant'."""
-  return plain(re.sub(r"^\d+\.", "", str(name)).replace("_", " "), max_length=max_length)
+  return plain(re.sub(r"^\d+\.", "", name).replace("_", " "), max_length=max_length)
 
 
 def plain(text: str | int, *, max_length: int = 60) -> str:
@@ -38,7 +41,7 @@ def plain(text: str | int, *, max_length: int = 60) -> str:
   return text.replace("$", r"\$")
 
 
-def style_axes(axes, *, title: str = "", ylabel: str = "") -> None:
+def style_axes(axes: Axes, *, title: str = "", ylabel: str = "") -> None:
   """The common look of a plot: light grid, no box, small type."""
   axes.set_title(title, loc="left", fontsize=10, color=INK)
   axes.set_ylabel(ylabel, fontsize=9, color=INK)

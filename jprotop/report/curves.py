@@ -5,12 +5,14 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from jaxtyping import Integer, Real
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from jprotop import statistics
 from jprotop.errors import InputError
 from jprotop.report import canvas
+from jprotop.report.wording import ONE, interval_of
 
 _ACCURACY = {
   ("train", "accuracy"): ("training images", canvas.BLUE, "-", "o"),
@@ -107,7 +109,7 @@ def _draw_phases(axes: Axes, history: Sequence[Mapping[str, Any]]) -> None:
   axes.set_xlim(min(ends), max(ends))
 
 
-def confusion(matrix: np.ndarray, class_names: Sequence[str]) -> Figure:
+def confusion(matrix: Integer[np.ndarray, "_ _"], class_names: Sequence[str]) -> Figure:
   """Counts [C, C], a row a true class, a column a predicted one; colour is the share of the row.
 
   Up to 20 classes the counts are printed; beyond 40 only every so many classes are named.
@@ -123,7 +125,7 @@ def confusion(matrix: np.ndarray, class_names: Sequence[str]) -> Figure:
   axes = figure.subplots()
   image = axes.imshow(share, cmap="Blues", vmin=0, vmax=1, interpolation="nearest")
   every = math.ceil(num_classes / 40)
-  ticks = np.arange(0, num_classes, every)
+  ticks = range(0, num_classes, every)
   labels = [canvas.class_label(class_names[i]) for i in ticks]
   axes.set_xticks(ticks, labels, rotation=90, fontsize=8 if num_classes <= 20 else 6)
   axes.set_yticks(ticks, labels, fontsize=8 if num_classes <= 20 else 6)
@@ -141,10 +143,10 @@ def confusion(matrix: np.ndarray, class_names: Sequence[str]) -> Figure:
 
 
 def similarity_shift(
-  before: Mapping[str, Sequence[float]],
-  after: Mapping[str, Sequence[float]],
+  before: Mapping[str, Sequence[float] | Real[np.ndarray, " _"]],
+  after: Mapping[str, Sequence[float] | Real[np.ndarray, " _"]],
   *,
-  clean_maximum: Sequence[float] | None = None,
+  clean_maximum: Sequence[float] | Real[np.ndarray, " _"] | None = None,
   intervals: Mapping[str, tuple[float, float]] | None = None,
 ) -> Figure:
   """The prototype's similarity at S and at S_noisy, before and after the attack, a line an image.
@@ -182,8 +184,8 @@ def similarity_shift(
   return figure
 
 
-def _draw_shift(axes: Axes, pair: np.ndarray, ends: Sequence, color: str) -> None:
-  """pair [2, N]: a thin line an image, and the two means with their intervals beside them."""
+def _draw_shift(axes: Axes, pair: Real[np.ndarray, "2 N"], ends: Sequence, color: str) -> None:
+  """A thin line an image, and the two means with their intervals beside them."""
   num_images = pair.shape[1]
   if not num_images:
     return
@@ -191,10 +193,12 @@ def _draw_shift(axes: Axes, pair: np.ndarray, ends: Sequence, color: str) -> Non
   axes.plot([0, 1], pair, marker="o", markersize=3, zorder=2, **faint)
   for x, values, interval in zip((-0.17, 1.17), pair, ends):
     mean = values.mean()
-    low, high = interval or statistics.mean(values)["interval"]
+    known = interval or interval_of(statistics.mean(values))
+    low, high = known or (mean, mean)
     bar = [[max(0.0, mean - low)], [max(0.0, high - mean)]]
     look = {"fmt": "D", "color": canvas.INK, "markersize": 5, "capsize": 4, "linewidth": 1.6}
-    axes.errorbar(x, mean, yerr=bar, label="mean, 95% interval" if x < 0 else None, **look)
+    label = "mean, 95% interval" if known else f"mean ({ONE})"
+    axes.errorbar(x, mean, yerr=bar if known else None, label=label if x < 0 else None, **look)
     axes.annotate(f"{mean:.2f}", (x, high), (0, 5), textcoords="offset points", ha="center",
                   va="bottom", fontsize=8.5, fontweight="bold", color=canvas.INK)  # fmt: skip
   axes.plot([], [], color=canvas.GREY, marker="o", markersize=3, label="one image")

@@ -5,9 +5,11 @@ half-open box are the edges of its pixels.
 """
 
 import numpy as np
+from jaxtyping import Bool, Float, Float32, Integer, Real
 from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
+from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 from matplotlib.patheffects import withStroke
 
@@ -17,9 +19,13 @@ from jprotop.report import canvas
 
 
 def heat_overlay(
-  image: np.ndarray, heat: np.ndarray, *, low: float | None = None, high: float | None = None
-) -> np.ndarray:
-  """0.5 * image + 0.3 * JET((heat - low) / (high - low)), float32 [H, W, 3], as in the reference.
+  image: np.ndarray,
+  heat: Real[np.ndarray, "_ _"],
+  *,
+  low: float | None = None,
+  high: float | None = None,
+) -> Float32[np.ndarray, "H W 3"]:
+  """0.5 * image + 0.3 * JET((heat - low) / (high - low)), as in the reference.
 
   image is [H, W, 3] in [0, 1], heat [H, W] of any range; low and high are its own minimum and
   maximum unless a scale is shared. Values off that scale take its end colours: the reference casts
@@ -37,21 +43,21 @@ def heat_overlay(
   return (0.5 * image + 0.3 * colormaps["jet"](steps)[..., :3]).astype(np.float32)
 
 
-def mask_edges(mask: np.ndarray) -> np.ndarray:
-  """The outline of a boolean mask [H, W] along pixel edges: segments [E, 2, 2] of (x, y) points."""
+def mask_edges(mask: Bool[np.ndarray, "H W"]) -> Integer[np.ndarray, "E 2 2"]:
+  """The outline of a mask along pixel edges: segments of (x, y) points."""
   padded = np.pad(np.asarray(mask, bool), 1)
   flat = _runs(padded[1:, 1:-1] != padded[:-1, 1:-1])
   upright = _runs((padded[1:-1, 1:] != padded[1:-1, :-1]).T)
   return np.concatenate([flat, upright[..., ::-1]])
 
 
-def _runs(edges: np.ndarray) -> np.ndarray:
-  """Each run of True in a row of edges [L, M], as its two ends (place in the row, row)."""
+def _runs(edges: Bool[np.ndarray, "L M"]) -> Integer[np.ndarray, "E 2 2"]:
+  """Each run of True in a row of edges, as its two ends (place in the row, row)."""
   steps = np.diff(np.pad(edges, ((0, 0), (1, 1))).astype(np.int8), axis=1)
   return np.stack([np.argwhere(steps == 1), np.argwhere(steps == -1)], 1)[..., ::-1]
 
 
-def show_image(axes: Axes, image: np.ndarray) -> None:
+def show_image(axes: Axes, image: Float[np.ndarray, "H W 3"]) -> None:
   """Draws an image over [0, W] x [0, H], y downwards, without ticks."""
   height, width = image.shape[:2]
   # Patches are enlarged many times, whole images hardly: only the former would look like bricks.
@@ -70,8 +76,24 @@ def draw_box(axes: Axes, box: Box, *, color: str = canvas.BOX_YELLOW, width: flo
   axes.add_patch(patch)
 
 
-def draw_mask(axes: Axes, mask: np.ndarray, *, color: str = canvas.NOISE_GREEN) -> None:
-  """Outlines a boolean mask: a rectangle where it is one, else the edges of its pixels."""
+def draw_peak(axes: Axes, box: Box, *, size: float = 9) -> None:
+  """Marks the middle of a map's strongest cell, whose pixels are `box`, with a white cross."""
+  axes.add_line(peak_mark(((box.x0 + box.x1) / 2, (box.y0 + box.y1) / 2), size=size))
+
+
+def peak_mark(place: tuple[float, float], *, size: float = 9) -> Line2D:
+  """The cross of `draw_peak` at (x, y)."""
+  x, y = place
+  return Line2D(
+    [x], [y], linestyle="none", marker="X", markersize=size, markeredgewidth=0.9,
+    markerfacecolor=canvas.PEAK_WHITE, markeredgecolor="#111111", clip_on=False,
+  )  # fmt: skip
+
+
+def draw_mask(
+  axes: Axes, mask: Bool[np.ndarray, "H W"], *, color: str = canvas.NOISE_GREEN
+) -> None:
+  """Outlines a mask: a rectangle where it is one, else the edges of its pixels."""
   if not mask.any():
     return
   box = tight_box(mask)
@@ -80,19 +102,19 @@ def draw_mask(axes: Axes, mask: np.ndarray, *, color: str = canvas.NOISE_GREEN) 
     return
   edges = mask_edges(mask)
   for ink, width in (("#333333", 3.4), (color, 2.2)):
-    lines = LineCollection(edges, colors=ink, linewidths=width, capstyle="projecting")
+    lines = LineCollection(list(edges), colors=ink, linewidths=width, capstyle="projecting")
     lines.set_clip_on(False)
     axes.add_collection(lines)
 
 
-def crop(image: np.ndarray, box: Box) -> np.ndarray:
+def crop(image: Float[np.ndarray, "H W 3"], box: Box) -> Float[np.ndarray, "h w 3"]:
   """The pixels of a box; an error if it is empty or reaches off the image."""
   check_box(box, image, "box")
   y0, y1, x0, x1 = box
   return np.asarray(image)[y0:y1, x0:x1]
 
 
-def check_image(image: np.ndarray, name: str) -> np.ndarray:
+def check_image(image: np.ndarray, name: str) -> Float[np.ndarray, "H W 3"]:
   """The image as an array; an error that names it unless it is float [H, W, 3] in [0, 1]."""
   image = np.asarray(image)
   if image.ndim != 3 or image.shape[2] != 3 or image.dtype.kind != "f":
@@ -102,7 +124,7 @@ def check_image(image: np.ndarray, name: str) -> np.ndarray:
   return image
 
 
-def check_box(box: Box, image: np.ndarray, name: str) -> None:
+def check_box(box: Box, image: Float[np.ndarray, "H W 3"], name: str) -> None:
   """An error that names the box if it is empty or reaches off the image."""
   y0, y1, x0, x1 = box
   height, width = image.shape[:2]

@@ -11,6 +11,7 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
+from jprotop.prototypes.push import Source
 from jprotop.regions import Box
 from jprotop.report import canvas
 from jprotop.report.drawing import (
@@ -18,6 +19,7 @@ from jprotop.report.drawing import (
   check_image,
   crop,
   draw_box,
+  draw_peak,
   heat_overlay,
   show_image,
 )
@@ -27,16 +29,17 @@ from jprotop.report.drawing import (
 class Evidence:
   """One prototype in an image: similarity x weight is what it adds to the explained class.
 
-  map_up is its similarity upsampled to the image [H, W], box the region of high activation there.
-  source_image [H, W, 3] and source_box: the training patch it is; None where that is not known.
+  map_up is its similarity upsampled to the image [H, W], box the region of high activation there,
+  peak the pixels of the strongest cell, whose similarity counts.
+  source: the training patch it is; None where that is not known.
   """
 
   prototype_id: int
   prototype_class: str
-  source_image: np.ndarray | None
-  source_box: Box | None
+  source: Source | None
   map_up: np.ndarray
   box: Box
+  peak: Box
   similarity: float
   weight: float
 
@@ -59,10 +62,12 @@ class Explanation:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class NearPatch:
-  """An image that holds one of a prototype's nearest patches, and the box of that patch."""
+  """An image that holds one of a prototype's nearest patches: peak are the pixels of its cell, box
+  the region of high activation around it."""
 
   image: np.ndarray
   box: Box
+  peak: Box
   class_name: str
   own_class: bool
   sq_dist: float
@@ -73,8 +78,7 @@ class Neighbourhood:
   """A prototype, its source (None: not known), and its nearest patches, nearest first."""
 
   prototype_id: int
-  source_image: np.ndarray | None
-  source_box: Box | None
+  source: Source | None
   train: Sequence[NearPatch]
   test: Sequence[NearPatch]
 
@@ -99,7 +103,7 @@ class _Sheet:
 
 # --- one image
 
-_SIDE, _GAP, _MARGIN, _TOP, _FOOT = 1.2, 0.1, 0.15, 0.98, 0.5
+_SIDE, _GAP, _MARGIN, _TOP, _FOOT = 1.2, 0.1, 0.15, 1.18, 0.5
 _LEFT, _TEXT = 2.5, 2.5  # widths of the image at the left and of the sums at the right
 
 
@@ -111,7 +115,8 @@ def explanation(example: Explanation) -> Figure:
   check_image(example.image, "image")
   for item in example.evidence:
     check_box(item.box, example.image, f"the box of prototype {item.prototype_id}")
-  sourced = all(item.source_image is not None for item in example.evidence)
+    check_box(item.peak, example.image, f"the peak of prototype {item.prototype_id}")
+  sourced = all(item.source is not None for item in example.evidence)
   pictures = 4 if sourced else 2
   right = _MARGIN + _LEFT + 0.3
   bars = 0.45 + 0.3 * len(example.scores)
@@ -119,10 +124,7 @@ def explanation(example: Explanation) -> Figure:
   height = max(len(example.evidence) * (_SIDE + _GAP), _LEFT + bars)
   width = right + pictures * (_SIDE + _GAP) + _TEXT
   sheet = _Sheet(width, _TOP + height + _FOOT)
-  true_class = example.true_class and canvas.class_label(example.true_class)
-  title = f"True class: {true_class or 'not known'}"
-  sheet.text(_MARGIN, 0.12, title, size=11, fontweight="bold")
-  sheet.text(_MARGIN, 0.34, canvas.plain(example.image_id), color=canvas.GREY)
+  _title(sheet, example)
   _whole_image(sheet, example)
   maps = [item.map_up for item in example.evidence]
   scale = Normalize(min(m.min() for m in maps), max(m.max() for m in maps))
@@ -141,6 +143,16 @@ def explanation(example: Explanation) -> Figure:
   sheet.text(left, below, text)
   _scale_bar(sheet, left - _SIDE - _GAP, below, scale)
   return sheet.figure
+
+
+def _title(sheet: _Sheet, example: Explanation) -> None:
+  """Which image it is, and what the marks mean."""
+  true_class = example.true_class and canvas.class_label(example.true_class)
+  title = f"True class: {true_class or 'not known'}"
+  sheet.text(_MARGIN, 0.12, title, size=11, fontweight="bold")
+  sheet.text(_MARGIN, 0.34, canvas.plain(example.image_id), color=canvas.GREY)
+  note = "White cross: the strongest cell, whose similarity counts. Yellow: high similarity."
+  sheet.text(_MARGIN, 0.54, note, color=canvas.GREY)
 
 
 def _whole_image(sheet: _Sheet, example: Explanation) -> None:
@@ -173,15 +185,17 @@ def _evidence_row(
   sheet: _Sheet, left: float, top: float, image: np.ndarray, item: Evidence, scale: Normalize
 ) -> None:
   heat = heat_overlay(image, item.map_up, low=scale.vmin, high=scale.vmax)
-  pictures = [(image, item.box), (heat, item.box)]
-  if item.source_image is not None:
-    patch = crop(item.source_image, item.source_box)
-    pictures = [(item.source_image, item.source_box), (patch, None), *pictures]
-  for picture, box in pictures:
+  pictures = [(image, item.box, item.peak), (heat, item.box, item.peak)]
+  if item.source is not None:
+    patch = crop(item.source.image, item.source.box)
+    pictures = [(item.source.image, item.source.box, None), (patch, None, None), *pictures]
+  for picture, box, peak in pictures:
     axes = sheet.axes(left, top, _SIDE, _SIDE)
     show_image(axes, picture)
     if box is not None:
       draw_box(axes, box, width=1.4)
+    if peak is not None:
+      draw_peak(axes, peak, size=6)
     left += _SIDE + _GAP
   sheet.text(left, top + 0.1, f"prototype {item.prototype_id} of", color=canvas.GREY)
   sheet.text(left, top + 0.26, canvas.class_label(item.prototype_class, max_length=28), size=8.5)
@@ -212,17 +226,18 @@ def nearest_patches(class_name: str, prototypes: Sequence[Neighbourhood]) -> Fig
   Images of another class are framed.
   """
   side, gap, foot, between = 1.15, 0.1, 0.36, 0.28
-  sourced = prototypes[0].source_image is not None
+  sourced = prototypes[0].source is not None
   starts, left = [], _MARGIN
   for count in (int(sourced), len(prototypes[0].train), len(prototypes[0].test)):
     starts.append(left)
     left += count * (side + gap) + (between if count else 0)
   head, band = 0.9, side + foot + 0.2
-  sheet = _Sheet(max(left - between + _MARGIN, 6.0), head + len(prototypes) * band + 0.1)
+  sheet = _Sheet(max(left - between + _MARGIN, 6.4), head + len(prototypes) * band + 0.1)
   title = f"{canvas.class_label(class_name)}: what its prototypes find nearest"
   sheet.text(_MARGIN, 0.12, title, size=11, fontweight="bold")
-  note = "Below each image its class and squared distance; "
-  sheet.text(_MARGIN, 0.36, note + "framed: of another class", color=canvas.GREY, size=7.5)
+  note = "White cross: the nearest patch. Below each image its class and that patch's squared "
+  note += "distance; framed: of another class."
+  sheet.text(_MARGIN, 0.36, note, color=canvas.GREY, size=7.5)
   titles = ("Comes from", "Nearest in training", "Nearest in test")
   for start, text in zip(starts[not sourced :], titles[not sourced :]):
     sheet.text(start, head - 0.22, text, va="baseline", fontweight="bold")
@@ -231,8 +246,8 @@ def nearest_patches(class_name: str, prototypes: Sequence[Neighbourhood]) -> Fig
     sheet.text(_MARGIN, top - 0.17, f"prototype {prototype.prototype_id}", size=7.5)
     if sourced:
       axes = sheet.axes(starts[0], top, side, side)
-      show_image(axes, prototype.source_image)
-      draw_box(axes, prototype.source_box, width=1.4)
+      show_image(axes, prototype.source.image)
+      draw_box(axes, prototype.source.box, width=1.4)
     for start, patches in zip(starts[1:], (prototype.train, prototype.test)):
       for place, patch in enumerate(patches):
         _near_patch(sheet, start + place * (side + gap), top, side, patch)
@@ -243,6 +258,7 @@ def _near_patch(sheet: _Sheet, left: float, top: float, side: float, patch: Near
   axes = sheet.axes(left, top, side, side)
   show_image(axes, patch.image)
   draw_box(axes, patch.box, width=1.4)
+  draw_peak(axes, patch.peak, size=6)
   color = canvas.INK if patch.own_class else canvas.VERMILLION
   if not patch.own_class:
     height, width = patch.image.shape[:2]

@@ -4,6 +4,7 @@ import base64
 import dataclasses
 import math
 import os
+import re
 from collections.abc import Mapping, Sequence
 from importlib import resources
 from pathlib import Path
@@ -25,6 +26,13 @@ SIMILARITY = {
   "linear": "This network takes minus their distance: 0, the most it can be, means that the two "
   "are equal, and the further below 0, the less alike they are.",
 }
+
+# Where the text of a number may be broken: 0.5 | (n = 20; | 95% CI | 0.4 to 0.6).
+_PIECES = re.compile(r" (?=\()|(?<=[;,]) |(?<=CI) ")
+# So many metrics fit beside each other without being broken at all.
+_ON_ONE_LINE = 2
+# Characters of a text that stands on one line, and of one that does not want a wide column.
+_WORD, _LONG = 24, 60
 
 _PNG = b"\x89PNG\r\n\x1a\n"
 
@@ -65,7 +73,7 @@ def write_page(
     results: what results.json holds; config, environment, protocol and seed go to the page's foot.
   """
   template = _environment().from_string(
-    resources.files(__package__).joinpath("report.html.jinja").read_text("utf-8")
+    resources.files("jprotop.report").joinpath("report.html.jinja").read_text("utf-8")
   )
   page = template.render(
     title=title,
@@ -86,13 +94,26 @@ def _similarity_of(results: Mapping[str, Any]) -> str:
 def _section(section: Section) -> dict[str, Any]:
   columns = section.columns
   headings = dict(columns) if isinstance(columns, Mapping) else {key: key for key in columns}
+  rows = [[_cell(row.get(key)) for key in headings] for row in section.rows]
+  num_metrics = max((sum(cell["kind"] == "metric" for cell in row) for row in rows), default=0)
   return {
     "heading": section.heading,
     "caption": section.caption,
     "pictures": [_picture(picture) for picture in section.pictures],
     "headings": list(headings.values()),
-    "rows": [[tables.format_metric(row.get(key)) for key in headings] for row in section.rows],
+    "rows": rows,
+    "few": num_metrics <= _ON_ONE_LINE,
   }
+
+
+def _cell(value: Any) -> dict[str, Any]:
+  """A cell's text in pieces that are not broken, so that no line ends within an interval, and its
+  kind: a metric, or a word, a text or a long one."""
+  text = tables.format_metric(value)
+  if isinstance(value, Mapping):
+    return {"kind": "metric", "pieces": _PIECES.split(text)}
+  kind = "word" if len(text) <= _WORD else "text" if len(text) <= _LONG else "long"
+  return {"kind": kind, "pieces": [text]}
 
 
 def _picture(picture: Picture) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
 from jprotop.errors import InputError
+from jprotop.prototypes.push import Source
 from jprotop.regions import Box
 from jprotop.report import canvas
 from jprotop.report.drawing import (
@@ -20,7 +21,9 @@ from jprotop.report.drawing import (
   crop,
   draw_box,
   draw_mask,
+  draw_peak,
   heat_overlay,
+  peak_mark,
   show_image,
 )
 
@@ -29,34 +32,33 @@ from jprotop.report.drawing import (
 class View:
   """One version of an image [H, W, 3] and where the network finds a prototype in it.
 
-  map_up is the similarity upsampled to [H, W], box its region of high activation, similarity the
-  prototype's image score, predicted the class that the network sees.
+  map_up is the similarity upsampled to [H, W], box its region of high activation, peak the pixels
+  of the map's strongest cell, similarity the prototype's image score, which is that cell's, and
+  predicted the class that the network sees.
   """
 
   image: np.ndarray
   map_up: np.ndarray
   box: Box
+  peak: Box
   similarity: float
   predicted: str
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Prototype:
-  """A prototype, the training image [H, W, 3] in [0, 1] it was pushed onto and the box of its
-  patch there; image and box are None where that is not known."""
+  """A prototype, and the training patch it was pushed onto; None where that is not known."""
 
   prototype_id: int
   prototype_class: str
-  source_image: np.ndarray | None
-  source_box: Box | None
-  image_id: str | int = ""
+  source: Source | None
 
 
 def check_prototype(prototype: Prototype) -> None:
   """InputError unless image and box, where they are known, fit each other."""
-  if prototype.source_image is not None:
-    check_image(prototype.source_image, "source_image")
-    check_box(prototype.source_box, prototype.source_image, "source_box")
+  if prototype.source is not None:
+    check_image(prototype.source.image, "source image")
+    check_box(prototype.source.box, prototype.source.image, "source box")
 
 
 def check_view(view: View, name: str, size: tuple[int, int]) -> None:
@@ -66,6 +68,7 @@ def check_view(view: View, name: str, size: tuple[int, int]) -> None:
     if found != size:
       raise InputError(f"the {what} of {name} is {found}, but the clean image {size}; use one size")
   check_box(view.box, view.image, f"{name} box")
+  check_box(view.peak, view.image, f"{name} peak")
 
 
 def shared_scale(views: Iterable[View]) -> Normalize:
@@ -78,7 +81,7 @@ class Page:
   """Square panels at fixed places, in inches: text never moves the pictures."""
 
   side, gap, head, margin = 2.05, 0.16, 0.46, 0.15
-  top, foot, bar = 0.42, 0.42, 0.78
+  top, foot, bar = 0.6, 0.42, 0.78
 
   def __init__(self, columns: int):
     self.columns = columns
@@ -103,14 +106,15 @@ class Page:
     left = self.panel(0, 0.5, "Training image the\nprototype comes from")
     name = canvas.class_label(prototype.prototype_class, max_length=28)
     right = self.panel(1, 0.5, f"Prototype {prototype.prototype_id} of", bold=name)
-    if prototype.source_image is None:
+    source = prototype.source
+    if source is None:
       for axes in (left, right):
         axes.set_axis_off()
         axes.text(0.5, 0.5, "not known", ha="center", fontsize=8.5, color=canvas.GREY)
       return
-    show_image(left, prototype.source_image)
-    draw_box(left, prototype.source_box)
-    show_image(right, crop(prototype.source_image, prototype.source_box))
+    show_image(left, source.image)
+    draw_box(left, source.box)
+    show_image(right, crop(source.image, source.box))
 
   def row(
     self, row: int, title: str, view: View, scale: Normalize, *, mask: np.ndarray | None = None
@@ -125,6 +129,7 @@ class Page:
       if mask is not None:
         draw_mask(axes, mask)
       draw_box(axes, view.box)
+      draw_peak(axes, view.peak)
 
   def scale_bar(self, scale: Normalize) -> None:
     """The colours of both heat maps."""
@@ -139,17 +144,21 @@ class Page:
     else:
       axes.set_axis_off()
 
-  def caption(self, title: str, marks: dict[str, str]) -> None:
-    """The title above, and below what the colours of the outlines mean."""
+  def caption(self, title: str, marks: dict[str, str], *, verdict: str = "") -> None:
+    """The title above, with what came of it, and below what the marks mean."""
     x, y = self.margin / self.width, 1 - 0.12 / self.height
-    self.figure.text(x, y, title, fontsize=11, fontweight="bold", va="top", color=canvas.INK)
-    handles = [
+    style = {"va": "top", "color": canvas.INK}
+    self.figure.text(x, y, title, fontsize=11, fontweight="bold", **style)
+    self.figure.text(x, y - 0.22 / self.height, verdict, fontsize=9.5, **style)
+    peak = peak_mark((0, 0))
+    peak.set_label("strongest cell: where the prototype is found")
+    handles = [peak] + [
       Patch(facecolor="#555555", edgecolor=color, linewidth=1.8, label=label)
       for label, color in marks.items()
     ]
     anchor = (self.margin / self.width, 0.02)
     self.figure.legend(
-      handles=handles, loc="lower left", bbox_to_anchor=anchor, ncols=2, fontsize=8.5,
+      handles=handles, loc="lower left", bbox_to_anchor=anchor, ncols=3, fontsize=8.5,
       frameon=False, borderpad=0, borderaxespad=0,
     )  # fmt: skip
 

@@ -37,6 +37,13 @@ class AttackedExample:
   moved: bool | None = None
 
 
+_VERDICTS = {
+  True: "Moved: with noise, the strongest cell lies in the green outline.",
+  False: "Not moved: with noise, the strongest cell does not lie in the green outline.",
+  None: "",
+}
+
+
 def attacked_image(example: AttackedExample, *, noise_gain: int | None = 16) -> Figure:
   """Figure 1: the prototype and its source; where it is found in the clean and the noisy image.
 
@@ -65,13 +72,11 @@ def attacked_image(example: AttackedExample, *, noise_gain: int | None = 16) -> 
     show_image(axes, np.clip(noise_gain * noise, 0, 1))
   page.scale_bar(scale)
   title = f"Image {canvas.plain(example.image_id)}: {canvas.class_label(example.true_class)}"
-  if example.moved is not None:
-    title += f" ({'moved' if example.moved else 'not moved'})"
   marks = {
     "high similarity to the prototype": canvas.BOX_YELLOW,
     "pixels that the noise may change": canvas.NOISE_GREEN,
   }
-  page.caption(title, marks)
+  page.caption(title, marks, verdict=_VERDICTS[example.moved])
   return page.figure
 
 
@@ -84,8 +89,8 @@ def prototype_gallery(
   max_prototypes prototypes (more only if a single class has more).
 
   Args:
-    prototypes: class by class. Consumed as pages are asked for, so that the source images of all
-      prototypes are never held at once.
+    prototypes: class by class, with known sources. Consumed as pages are asked for, so that the
+      images of all of them are never held at once.
   """
   page: list[tuple[str, list[Prototype]]] = []
   for name, members in itertools.groupby(prototypes, lambda p: p.prototype_class):
@@ -114,12 +119,12 @@ def _gallery_page(groups: list[tuple[str, list[Prototype]]]) -> Figure:
       left, bottom = gap + column * (side + gap), top - head + 0.06 - side
       size = side / width, side / height
       patch = figure.add_axes((left / width, bottom / height, *size))
-      show_image(patch, crop(prototype.source_image, prototype.source_box))
+      show_image(patch, crop(prototype.source.image, prototype.source.box))
       bottom -= side + gap / 2
       source = figure.add_axes((left / width, bottom / height, *size))
-      show_image(source, prototype.source_image)
-      draw_box(source, prototype.source_box, width=1.2)
-      image = f"image {prototype.image_id}"
+      show_image(source, prototype.source.image)
+      draw_box(source, prototype.source.box, width=1.2)
+      image = f"image {prototype.source.image_id}"
       text = f"prototype {prototype.prototype_id}\n{canvas.plain(image, max_length=19)}"
       place = left / width, (bottom - 0.04) / height
       figure.text(*place, text, fontsize=6.5, linespacing=1.2, va="top", color=canvas.GREY)

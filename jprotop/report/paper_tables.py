@@ -102,6 +102,19 @@ TABLES = (
 )
 
 
+# Not in the paper, though it speaks of it: in tables/, and in results.json beside the paper's.
+TARGETS = (
+  "targets",
+  "Head on Stomach: on how many images the prototype arrived where it was sent (Section 3)",
+  {
+    **_WHAT,
+    "sat_on": "prototype sat on",
+    "target": "sent to",
+    "moved_to_target": "arrived",
+    "control_moved": "by random noise",
+  },
+)
+
 # What to see in each.
 TABLE_CAPTIONS = {
   "table1": "The standard network on the test images as they are.",
@@ -115,7 +128,7 @@ TABLE_CAPTIONS = {
 
 
 def all_tables(results: Mapping[str, Any]) -> dict[str, list[dict]]:
-  """{"table1": rows, ..., "table4": rows}; no rows where the network was not measured.
+  """{"table1": rows, ..., "table4": rows, "targets": rows}; no rows of what was not measured.
 
   Args:
     results: a study's results.json; `config` is needed.
@@ -125,14 +138,16 @@ def all_tables(results: Mapping[str, Any]) -> dict[str, list[dict]]:
     "table2": _jpeg_table(results, "altered", _TABLE2),
     "table3": [row for network in _TABLE3_NETWORKS for row in _table3(results, network)],
     "table4": _jpeg_table(results, "remedied", _TABLE4),
+    "targets": _targets(results),
   }
 
 
-def lookup(results: Mapping[str, Any], *path: str) -> Any:
+def lookup(results: Mapping[str, Any] | None, *path: str) -> Any:
   """What stands at a path in nested sections; None where it, or a part of the way, is missing."""
+  found: Any = results
   for name in path:
-    results = (results or {}).get(name)
-  return results
+    found = (found or {}).get(name)
+  return found
 
 
 def success_rate(results: Mapping[str, Any], network: str, protocol: str) -> dict | None:
@@ -148,12 +163,14 @@ def class_names(results: Mapping[str, Any]) -> list[str] | None:
 
 
 def row_order(row: Mapping[str, Any]) -> tuple:
-  """A sorting key: the paper's backbones in its order, then others by name; standard first."""
+  """A sorting key: the paper's backbones in its order, then others by name; standard first, and
+  from head to stomach."""
   names: Sequence[str] = list(BACKBONES.values())
   known = row["backbone"] in names
   place = names.index(row["backbone"]) if known else len(names)
   network = _TABLE3_NETWORKS.index(row["network"]) if "network" in row else 0
-  return (place, row["backbone"], network)
+  way = (row.get("sat_on", ""), row.get("target", ""))
+  return (place, row["backbone"], network, way != ("head", "stomach"), way)
 
 
 def _start(results: Mapping[str, Any]) -> dict:
@@ -216,3 +233,8 @@ def _table3(results: Mapping[str, Any], network: str) -> list[dict]:
       **_published(results, table, _TABLE3_NAMES),
     }
   ]
+
+
+def _targets(results: Mapping[str, Any]) -> list[dict]:
+  movements = lookup(results, "head_on_stomach", "standard", "movements") or []
+  return [{**_start(results), **movement} for movement in movements]

@@ -35,7 +35,7 @@ def success_at_k(protocols: Mapping[str, Mapping[str, Any]]) -> Figure:
   top_k = max(numbers["top_k"] for numbers in protocols.values())
   axes.set(ylim=(-3, 103), xlim=(0.6, top_k + 0.4))
   axes.set_xlabel("k, prototypes of the image by activation", fontsize=9, color=canvas.INK)
-  axes.xaxis.get_major_locator().set_params(integer=True)
+  axes.locator_params("x", integer=True)
   if axes.get_legend_handles_labels()[0]:  # none, where no image could be attacked
     figure.legend(loc="outside lower center", ncols=2, fontsize=8, frameon=False)
   return figure
@@ -61,11 +61,12 @@ def _draw_rates(
     return
   values = 100 * np.array([rate["value"] for rate in known.values()])
   low, high = 100 * np.array([rate["interval"] for rate in known.values()]).T
-  style = {"color": color, "linestyle": dash, "marker": marker, "linewidth": 1.6, "capsize": 3}
+  style: dict[str, Any] = {"color": color, "linestyle": dash, "marker": marker, "linewidth": 1.6}
   if dash == ":":
     style |= {"markerfacecolor": "white"}
   bars = np.maximum(0, [values - low, high - values])
-  axes.errorbar(np.array(list(known)) + shift, values, bars, markersize=5, label=label, **style)
+  places = np.array(list(known)) + shift
+  axes.errorbar(places, values, bars, markersize=5, capsize=3, label=label, **style)
 
 
 def parts(groups: Sequence[str], counts: Sequence[Sequence[int]], *, title: str = "") -> Figure:

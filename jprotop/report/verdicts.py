@@ -4,7 +4,7 @@ Each verdict is a row as jprotop.experiments.claims describes it.
 """
 
 from jprotop import statistics
-from jprotop.report.wording import format_mean, format_share
+from jprotop.report.wording import format_mean, format_share, interval_of
 
 # A bootstrap interval of fewer values is too narrow to decide by.
 _FEWEST = 10
@@ -56,11 +56,14 @@ def of_difference(
   interval = statistics.difference_interval(of_a, of_b, factor=factor)
   value = None if interval is None else of_a["value"] - factor * of_b["value"]
   difference = {"value": value, "interval": interval and list(interval)}
+  said = format_mean(difference, digits=3)
+  if value is not None and None in (interval_of(of_a), interval_of(of_b)):
+    said = f"{value:.3f} (no interval)"
   second = "the second" if factor == 1 else f"{abs(factor):g} x the second"
   sign = "plus" if factor < 0 else "minus"
   evidence = (
     f"{label_a}: {text(of_a)}; {label_b}: {text(of_b)}; the first {sign} {second}: "
-    f"{format_mean(difference, digits=3)}, claimed {direction} 0{note}"
+    f"{said}, claimed {direction} 0{note}"
   )
   row = _row(claim, section, evidence, difference, 0.0, direction, ours)
   return [_unless_weak(row, of_a, of_b)]
@@ -86,7 +89,7 @@ def closes(
     )
     for factor, direction in ((0.5, "below"), (-0.5, "above"))
   ]
-  if not all(sides):
+  if before[1] is None or not all(sides):
     return []
   (not_closed,), (overshot,) = sides
   row = min(not_closed, overshot, key=lambda side: [False, "undecided", True].index(side["holds"]))
@@ -121,16 +124,35 @@ def _row(
 
 
 def _unless_weak(row: dict, *numbers: dict) -> dict:
-  """The row, left undecided where it rests on a bootstrap interval that means little.
+  """The row, left undecided where it rests on no image, or on a bootstrap interval that means
+  little; its evidence then says what is missing.
 
   A mean over very few images, or over images that all have one value, has an interval of almost or
   exactly no width. Shares have Wilson intervals, which know better.
   """
-  means = [n for n in numbers if "count" not in n and n["interval"] is not None]
-  if not any(n["total"] < _FEWEST or n["interval"][0] == n["interval"][1] for n in means):
+  reasons = dict.fromkeys(map(_weakness, numbers))
+  why = "; ".join(reason for reason in reasons if reason)
+  if not why:
     return row
-  why = f"left undecided: a mean needs {_FEWEST} images that are not all alike"
-  return {**row, "holds": "undecided", "evidence": f"{row['evidence']}; {why}"}
+  return {**row, "holds": "undecided", "evidence": f"{row['evidence']}; left undecided: {why}"}
+
+
+def _weakness(numbers: dict) -> str:
+  """Why a share's or a mean's interval decides nothing, and what to do; nothing where it does."""
+  if numbers["value"] is None:
+    return "there is no such image; measure more"
+  if "count" in numbers:
+    return ""
+  total, (low, high) = numbers["total"], numbers["interval"]
+  if total < _FEWEST:
+    images = "1 image" if total == 1 else f"{total} images"
+    return f"the mean is over {images}, and at least {_FEWEST} are needed; measure more"
+  if low == high:
+    return (
+      f"all {total} images have the same value, so the interval has no width; measure more, or "
+      "other, images"
+    )
+  return ""
 
 
 def text(metric: dict) -> str:

@@ -2,12 +2,17 @@
 
 A metric is a dict as results.json holds it: a share {"value", "count", "total", "interval"}, a
 mean {"value", "total", "interval"}, or a mean over seeds of shares, which has a "std" too; the
-interval is the 95% one, [low, high], or absent.
+interval is the 95% one, [low, high], or absent. A mean of one value has none, whatever stands
+there: how far it could be off cannot be seen from it. A share of one image has Wilson's, a wide
+one.
 """
 
 import math
 from collections.abc import Mapping
 from typing import Any
+
+# Of a mean: one value says nothing of how far it could be off.
+ONE = "n = 1, no interval"
 
 
 def format_share(metric: Mapping[str, Any], *, digits: int = 1) -> str:
@@ -23,10 +28,11 @@ def format_share(metric: Mapping[str, Any], *, digits: int = 1) -> str:
 
 
 def format_mean(metric: Mapping[str, Any], *, digits: int = 2) -> str:
-  """'2.61 (n = 20; 95% CI 2.10 to 3.02)'; 'n/a (n = 0)' where there is nothing to average."""
+  """'2.61 (n = 20; 95% CI 2.10 to 3.02)'; '2.61 (n = 1, no interval)'; 'n/a (n = 0)' where there is
+  nothing to average."""
   value, notes = metric.get("value"), []
   if "total" in metric:
-    notes.append(f"n = {metric['total']}")
+    notes.append(ONE if metric["total"] == 1 else f"n = {metric['total']}")
   if not is_missing(value) and (interval := interval_of(metric)):
     notes.append(f"95% CI {interval[0]:.{digits}f} to {interval[1]:.{digits}f}")
   text = "n/a" if is_missing(value) else f"{value:.{digits}f}"
@@ -40,6 +46,8 @@ def format_seeds(metric: Mapping[str, Any], *, digits: int = 1) -> str:
   text = f"{100 * value:.{digits}f}{spread}% ({total} seed{'s' * (total != 1)}"
   if interval := interval_of(metric):
     text += f"; 95% CI {100 * interval[0]:.{digits}f}-{100 * interval[1]:.{digits}f}%"
+  elif total == 1:
+    text += ", no interval"
   return text + ")"
 
 
@@ -49,6 +57,8 @@ def is_missing(value: Any) -> bool:
 
 
 def interval_of(metric: Mapping[str, Any]) -> tuple[float, float] | None:
-  """The interval of a metric, None if it has none."""
-  interval = metric.get("interval")
-  return None if interval is None or any(map(is_missing, interval)) else tuple(interval)
+  """The interval of a metric, None if it has none: a mean of one value has none."""
+  interval, is_mean = metric.get("interval"), "count" not in metric
+  if interval is None or any(map(is_missing, interval)) or (is_mean and metric.get("total") == 1):
+    return None
+  return tuple(interval)

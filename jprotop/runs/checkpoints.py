@@ -3,7 +3,6 @@
 import contextlib
 import dataclasses
 import fcntl
-import json
 import os
 import pathlib
 import warnings
@@ -15,9 +14,10 @@ import numpy as np
 import orbax.checkpoint as ocp
 
 from jprotop.errors import InputError
-from jprotop.files import ensure_folder, write_json
+from jprotop.files import ensure_folder, read_json, write_json
 from jprotop.runs import processes
 from jprotop.runs.config import trained_part
+from jprotop.runs.config_checks import check_stored
 from jprotop.runs.config_keys import differences
 
 
@@ -197,13 +197,27 @@ def _read_config(workdir: pathlib.Path) -> dict:
       f"{workdir} holds no run (no config.json); train one with jprotop train --config=demo "
       f"--workdir={workdir}"
     )
-  try:
-    config = json.loads(path.read_text())
-  except ValueError as error:
-    raise InputError(f"{path} is not JSON ({error}); restore it or train anew") from error
+  config = read_json(path, remedy="bring it back, or train in another --workdir")
   if "variant" in config and "train" not in config:
     raise InputError(
       f"{workdir} holds a run of jprotop 0.1, whose config has another layout; open it with "
       "jprotop 0.1, or train it again with this version, in another --workdir"
     )
+  check_stored(config, path)
   return config
+
+
+def check_trained(workdir: pathlib.Path, config: dict, info: dict) -> None:
+  """InputError where the config of a run is not the one that its checkpoint was trained with.
+
+  Shapes may be the same, and numbers others: those of another similarity, for example.
+
+  Args:
+    info: of the checkpoint; that of an earlier version does not tell.
+  """
+  there = info.get("trained", trained_part(config))
+  if changes := differences(there, trained_part(config), "train."):
+    raise InputError(
+      f"{workdir} holds weights that were trained with another config; was config.json edited? "
+      "Make these as they were there\n  " + "\n  ".join(changes)
+    )

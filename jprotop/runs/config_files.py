@@ -15,6 +15,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from jprotop.errors import InputError
+from jprotop.files import user_path
 from jprotop.runs.config_keys import names_in
 
 _HERE = pathlib.Path(__file__).parent.parent
@@ -38,7 +39,7 @@ def config_path(text: str) -> pathlib.Path:
   Raises:
     InputError: there is no such file; the message lists the names.
   """
-  path, own = pathlib.Path(text).expanduser(), config_folder() / f"{text}.py"
+  path, own = user_path(text), config_folder() / f"{text}.py"
   if path.is_file():
     return path
   if own.is_file():
@@ -64,7 +65,7 @@ def load_file(path: pathlib.Path) -> ModuleType:
   Raises:
     InputError: there is no such file, or it does not run; the message has the line.
   """
-  path = pathlib.Path(path).expanduser().absolute()
+  path = user_path(path).absolute()
   if not path.is_file():
     raise InputError(f"{path} does not exist; give a file of Python")
   name = f"jprotop_file_{path.stem}_{abs(hash(path))}"
@@ -100,7 +101,7 @@ def check_extensions(config: Mapping[str, Any]) -> None:
 
 
 def _absolute(path: str) -> str:
-  return str(pathlib.Path(path).expanduser().absolute())
+  return str(user_path(path).absolute())
 
 
 def load_extensions(paths: Sequence[str]) -> None:

@@ -3,7 +3,7 @@
 import copy
 import re
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
@@ -12,7 +12,9 @@ from jprotop.runs.config import NETWORKS
 from jprotop.statistics import decide
 
 FORM = 2  # of results.json; jprotop 0.1 wrote another
-_TABLES = ("table1", "table2", "table3", "table4")
+_TABLES = ("table1", "table2", "table3", "table4", "targets")
+# {experiment: {network: {path below the network's folder: hash}}} of what was written.
+FILES = dict[str, dict[str, dict[str, str]]]
 
 
 class Share(msgspec.Struct, forbid_unknown_fields=True):
@@ -33,6 +35,19 @@ class Mean(msgspec.Struct, forbid_unknown_fields=True):
   value: float | None
   total: int
   interval: tuple[float, float] | None
+
+  def __post_init__(self):
+    _check_metric(self)
+
+
+class Number(msgspec.Struct, forbid_unknown_fields=True):
+  """A share or a mean of a published metric, and what its interval is a sample of."""
+
+  value: float | None
+  total: int
+  interval: tuple[float, float] | None
+  unit: Literal["image", "prototype"]
+  count: int | None = None
 
   def __post_init__(self):
     _check_metric(self)
@@ -104,7 +119,7 @@ class Row(msgspec.Struct):
   backbone: str
 
 
-def _check_metric(metric: Share | Mean | OverSeeds) -> None:
+def _check_metric(metric: Share | Mean | Number | OverSeeds) -> None:
   """ValueError where value, count, total and interval contradict each other."""
   value, total, count = metric.value, metric.total, getattr(metric, "count", None)
   if value is None or total == 0:
@@ -175,6 +190,7 @@ def check_results(results: Mapping[str, Any], kinds: Mapping[str, type], source:
   for name, kind in kinds.items():
     for network, record in results.get(name, {}).items():
       check_record(record, kind, f"{source}: {name}.{network}")
+  check_record(results.get("files", {}), FILES, f"{source}: files")
   check_record(results.get("claims", []), list[Claim], f"{source}: claims")
   for table in _TABLES:
     check_record(results.get(table, []), list[Row], f"{source}: {table}")
@@ -187,7 +203,8 @@ def results_schema(kinds: Mapping[str, type]) -> dict:
 
   docs/results.schema.json is that of the experiments that come with jprotop.
   """
-  parts = {"config": Config, "claims": list[Claim], **dict.fromkeys(_TABLES, list[Row]), **kinds}
+  parts = {"config": Config, "files": FILES, "claims": list[Claim]}
+  parts |= {**dict.fromkeys(_TABLES, list[Row]), **kinds}
   schemas, definitions = msgspec.json.schema_components(
     parts.values(), ref_template="#/$defs/{name}"
   )
@@ -206,6 +223,7 @@ def results_schema(kinds: Mapping[str, type]) -> dict:
       "jprotop": {"type": "string"},
       "environment": {"type": "object"},
       "data": {"type": ["string", "null"]},
+      "digests": {"type": "object", "additionalProperties": {"type": "string"}},
       **parts,
       **by_network,
     },

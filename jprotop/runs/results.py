@@ -13,13 +13,16 @@ config          of the run, or of the study
 environment     {command: versions, device, commit, time}
 data            names the images: the data set's identity
 NAME            {network: record}, of each experiment that was measured
-table1 ... 4    rows of jprotop.report.paper_tables (a study's)
+table1 ... 4    rows of jprotop.report.paper_tables (a study's); `targets`: one more such table
 claims          rows of jprotop.report.verdicts (a study's)
+files           {NAME: {network: {path: hash}}}: the figures and arrays that belong to the records
 sources         what was collected (of reproduce --collect)
+digests         {key: digest} of all others, by which an entry that was edited is known
 """
 
+import contextlib
 import importlib.metadata
-import json
+import logging
 import pathlib
 import platform
 import subprocess
@@ -30,23 +33,65 @@ from typing import Any
 import jax
 
 from jprotop.errors import InputError
-from jprotop.files import write_json
+from jprotop.files import one_at_a_time, read_json, write_json
 from jprotop.runs.records import FORM, check_form
+from jprotop.runs.sealed import digest_of
+
+_log = logging.getLogger("jprotop")
 
 _PACKAGES = ("jprotop", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "pillow")
 
 
 def read_results(workdir: str | pathlib.Path) -> dict:
-  """What was written so far; nothing yet is an empty dictionary."""
-  path = pathlib.Path(workdir) / "results.json"
+  """What was written so far; nothing yet is an empty dictionary.
+
+  Raises:
+    InputError: the file is damaged, of another form, or an entry was changed since it was written.
+  """
+  path = _path(workdir)
   if not path.exists():
     return {}
-  try:
-    found = json.loads(path.read_text())
-  except ValueError as error:
-    raise InputError(f"{path} is not JSON ({error}); move it away and run again") from error
+  found = read_json(path, remedy="move it away and run again")
   check_form(found, str(path))
+  if "digests" not in found:
+    raise InputError(
+      f"{path} has no digests, without which edited numbers cannot be told from measured ones; "
+      "move it away and give the command that measured them again"
+    )
+  if edited := _edited(found):
+    raise InputError(
+      f"{path}: {', '.join(edited)} was changed since jprotop wrote it, so that its numbers cannot "
+      "be told from measured ones; delete that entry, or move the file away, and give the command "
+      "that measured it again"
+    )
+  del found["digests"]
   return found
+
+
+def write_results(workdir: str | pathlib.Path, results: Mapping[str, Any]) -> None:
+  """Writes results.json, with the digests by which what is changed later is known.
+
+  What was changed in the file that is there is lost, which a line says.
+  """
+  path = _path(workdir)
+  if path.exists():
+    with contextlib.suppress(InputError):
+      if edited := _edited(read_json(path, remedy="")):
+        _log.warning("%s: what was changed in %s is written anew", path, ", ".join(edited))
+  digests = {key: digest_of(value) for key, value in results.items() if key != "digests"}
+  write_json(path, {**results, "digests": digests})
+
+
+def _path(workdir: str | pathlib.Path) -> pathlib.Path:
+  return pathlib.Path(workdir) / "results.json"
+
+
+def _edited(found: Mapping[str, Any]) -> list[str]:
+  """The entries that are not as they were written."""
+  digests = found.get("digests")
+  digests = digests if isinstance(digests, Mapping) else {}
+  entries = ((key, value) for key, value in found.items() if key != "digests")
+  return [key for key, value in entries if digests.get(key) != digest_of(value)]
 
 
 def update_results(
@@ -54,28 +99,38 @@ def update_results(
   config: dict,
   command: str,
   records: Mapping[str, Callable[[Any], Any]],
+  *,
+  files: Mapping[str, Mapping[str, str]] | None = None,
   **fields: Any,
 ) -> dict:
   """Adds what a command found on a run's network to its results.json, atomically.
 
+  Two commands that do so at once lose nothing of each other.
+
   Args:
     command: whose numbers these are: `environment` keeps one entry for each.
     records: by experiment, a function from the network's record so far (None: none) to the new one.
+    files: by experiment, what belongs to that record; see `outputs`.
     fields: other top-level fields, such as `data`.
   """
-  before, network = read_results(workdir), config["train"]["network"]
-  sections = {
-    name: {**before.get(name, {}), network: change(before.get(name, {}).get(network))}
-    for name, change in records.items()
-  }
-  results = {
-    **before,
-    **header(config),
-    "environment": {**before.get("environment", {}), command: environment()},
-    **fields,
-    **sections,
-  }
-  write_json(pathlib.Path(workdir) / "results.json", results)
+  network, made_by = config["train"]["network"], environment()
+  with one_at_a_time(_path(workdir)):  # What another command writes meanwhile would be lost.
+    before = read_results(workdir)
+    sections = {
+      name: {**before.get(name, {}), network: change(before.get(name, {}).get(network))}
+      for name, change in records.items()
+    }
+    known = before.get("files", {})
+    owned = {n: {**known.get(n, {}), network: dict(new)} for n, new in (files or {}).items()}
+    results = {
+      **before,
+      **header(config),
+      **({"files": {**known, **owned}} if owned else {}),
+      "environment": {**before.get("environment", {}), command: made_by},
+      **fields,
+      **sections,
+    }
+    write_results(workdir, results)
   return results
 
 

@@ -16,14 +16,16 @@ from flax.traverse_util import flatten_dict
 
 from jprotop import regions
 from jprotop.data.alterations import Scheme, scheme_of
-from jprotop.data.batches import AugmentedEpochs, DeviceEpochs, to_float
+from jprotop.data.batches import Epochs, device_epochs, host_epochs, to_float
 from jprotop.data.dataset import Dataset, Split, load_dataset
 from jprotop.errors import InputError
-from jprotop.files import write_json
+from jprotop.files import user_path, write_json
 from jprotop.prototypes.protopnet import ProtoPNet, check_variables, make_model
+from jprotop.prototypes.push import Provenance, Source
 from jprotop.prototypes.see import Network
-from jprotop.runs.checkpoints import Checkpoints, read_config
-from jprotop.runs.config import check_measuring
+from jprotop.runs.checkpoints import Checkpoints, check_trained, read_config
+from jprotop.runs.config import trained_part
+from jprotop.runs.config_checks import check_measuring
 from jprotop.runs.config_files import check_extensions
 from jprotop.runs.config_keys import apply_changes
 from jprotop.torch_io import backbones
@@ -76,8 +78,8 @@ class Run:
     return self.info["class_names"]
 
   @property
-  def provenance(self) -> dict[str, np.ndarray] | None:
-    """Where each prototype came from (push.Provenance as arrays); None before the push."""
+  def provenance(self) -> Provenance | None:
+    """Where each prototype came from; None before the push, or where that is not known."""
     return self.info["provenance"]
 
   @property
@@ -90,13 +92,17 @@ class Run:
     """Whether the network was trained elsewhere."""
     return "imported" in self.info
 
-  def source(self, prototype: int) -> tuple[np.ndarray | None, regions.Box | None]:
-    """The training image [S, S, 3] in [0, 1] that a prototype was pushed onto, as the network saw
-    it, and its box there; None where that is not known."""
+  def source(self, prototype: int) -> Source | None:
+    """The training patch that a prototype was pushed onto; None where that is not known."""
     if self.provenance is None:
-      return None, None
-    image = self.seen.train.pixels[self.provenance["image"][prototype]]
-    return to_float(image), regions.Box(*self.provenance["box"][prototype].tolist())
+      return None
+    train, image = self.seen.train, int(self.provenance.image[prototype])
+    return Source(
+      image=to_float(train.pixels[image]),
+      box=regions.Box(*self.provenance.box[prototype].tolist()),
+      image_id=train.image_id[image],
+      class_name=self.class_names[int(train.label[image])],
+    )
 
   @functools.cached_property
   def digest(self) -> str:
@@ -128,7 +134,7 @@ def load(
   workdir: str | pathlib.Path, changes: Mapping[str, Any] | None = None
 ) -> tuple[ProtoPNet, dict, dict]:
   """The network of a run; see `jprotop.load`. `changes` are {key: value} of its config."""
-  path = pathlib.Path(workdir)
+  path = user_path(workdir)
   config = apply_changes(read_config(path), changes or {})
   check_extensions(config)
   if changes:
@@ -140,6 +146,7 @@ def load(
     if step is None:
       raise InputError(f"{path} holds no finished epoch yet; run jprotop train on it again")
     arrays, info = store.restore(step)
+  check_trained(path, config, info)
   model = make_model(
     config["train"]["model"], len(info["class_names"]), info.get("prototype_class")
   )
@@ -148,7 +155,9 @@ def load(
     jax.numpy.asarray, {"params": params, "batch_stats": arrays["batch_stats"]}
   )
   check_variables(model, variables, config["train"]["data"]["image_size"])
-  return model, variables, {**info, "config": config, "provenance": arrays.get("provenance")}
+  info = {key: value for key, value in info.items() if key != "trained"}
+  provenance = Provenance.of_arrays(arrays.get("provenance"))
+  return model, variables, {**info, "config": config, "provenance": provenance}
 
 
 def open_run(
@@ -163,7 +172,7 @@ def open_run(
     changes: {key: value} of what is measured in another way than its config says.
   """
   model, variables, info = load(workdir, changes)
-  return Run(pathlib.Path(workdir), model, variables, info, dataset_of(info, dataset))
+  return Run(user_path(workdir), model, variables, info, dataset_of(info, dataset))
 
 
 def check_new(place: pathlib.Path, flag: str) -> None:
@@ -177,7 +186,7 @@ def write_finished(
   config: dict,
   model: ProtoPNet,
   variables: dict,
-  provenance: dict[str, np.ndarray] | None,
+  provenance: Provenance | None,
   info: dict,
 ) -> None:
   """Makes `place` a finished run of a network that was not trained there.
@@ -188,15 +197,11 @@ def write_finished(
   """
   arrays = jax.tree.map(np.asarray, dict(variables))
   if provenance is not None:
-    arrays["provenance"] = provenance
-  labels = [int(label) for label in model.prototype_class]
+    arrays["provenance"] = provenance.as_arrays()
+  labels, step = [int(label) for label in model.prototype_class], info["position"]["epochs_done"]
+  kept = {"finished": True, "prototype_class": labels, "trained": trained_part(config)}
   with contextlib.closing(Checkpoints(place)) as store:
-    store.save(
-      info["position"]["epochs_done"],
-      model=arrays,
-      optimizer={"present": np.array(False)},
-      info={**info, "finished": True, "prototype_class": labels},
-    )
+    store.save(step, model=arrays, optimizer={"present": np.array(False)}, info={**info, **kept})
   # Last, so that there is a run only where all of it is there.
   write_json(place / "config.json", config)
 
@@ -217,19 +222,19 @@ def as_trained(config: dict, dataset: Dataset) -> Dataset:
   return dataset.altered(scheme_of(settings, protocol, len(dataset.class_names)))
 
 
-def augmented_epochs(config: dict, split: Split, *, pretraining: bool = False) -> AugmentedEpochs:
+def augmented_epochs(config: dict, split: Split, *, pretraining: bool = False) -> Epochs:
   """What a config's phases see of a split. The coin of App. F.2 is tossed in the phases of the
   paper, not in the pretraining that comes before them."""
   train = config["train"]
   settings, data = train["alteration"], train["data"]
   common = dict(copies=data["copies"], batch_size=train["batch_size"], seed=train["seed"])
   if data["augment"] == "device" and data["copies"]:
-    return DeviceEpochs(split, **common)
+    return device_epochs(split, **common)
   altering = train["network"] == "remedied" and not pretraining
-  return AugmentedEpochs(
+  return host_epochs(
     split,
     **common,
-    compression=Scheme(settings["name"], settings["parameter"]) if altering else None,
+    alteration=Scheme(settings["name"], settings["parameter"]) if altering else None,
     probability=train["remedy"]["probability"],
   )
 
@@ -253,7 +258,7 @@ def backbone_file(config: dict) -> pathlib.Path | None:
   start, cache = config["train"]["init"]["backbone"], config["data"]["cache"]
   if not start:
     return None
-  cache = pathlib.Path(cache).expanduser() if cache else None
+  cache = user_path(cache) if cache else None
   return backbones.locate(start, config["train"]["model"]["backbone"], cache)
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from jprotop.errors import InputError
+from jprotop.errors import InputError, excerpt
 from jprotop.networks.families import FAMILIES, Family
 from jprotop.prototypes.protopnet import ADDONS, ProtoPNet
 from jprotop.prototypes.similarity import EPSILON, SIMILARITIES
@@ -63,7 +63,7 @@ def _head(state: Mapping[str, np.ndarray]) -> tuple[int, int, int]:
   """P, D and C."""
   needed = ("prototype_vectors", "last_layer.weight")
   if missing := [name for name in needed if name not in state]:
-    shown = ", ".join(list(state)[:5])
+    shown = ", ".join(excerpt(name, 100) for name in list(state)[:5])
     raise InputError(
       f"this is no ProtoPNet: it has no {' and no '.join(missing)}, but {shown}, ...; a backbone "
       "alone is a start for training, as in --config.train.init.backbone=FILE"
@@ -106,11 +106,13 @@ def _similarity(attributes: Mapping[str, Any], given: str | None) -> tuple[str, 
   saved, epsilon = attributes.get("prototype_activation_function"), attributes.get("epsilon")
   known = isinstance(epsilon, int | float) and np.isclose(epsilon, EPSILON)
   if epsilon is not None and not known:
-    raise InputError(f"the module has epsilon={epsilon} in its similarity; jprotop has {EPSILON}")
+    raise InputError(
+      f"the module has epsilon={excerpt(epsilon)} in its similarity; jprotop has {EPSILON}"
+    )
   sources = {"the module has prototype_activation_function": saved, "--similarity": given}
   for what, name in sources.items():
     if name is not None and not (isinstance(name, str) and name in SIMILARITIES):
-      raise InputError(f"{what}={name!r}; jprotop knows {', '.join(sorted(SIMILARITIES))}")
+      raise InputError(f"{what}={excerpt(name)!r}; jprotop knows {', '.join(sorted(SIMILARITIES))}")
   if given and saved and given != saved:
     raise InputError(f"--similarity={given} is given, but the module itself says {saved!r}")
   if saved:

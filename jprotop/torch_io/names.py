@@ -21,10 +21,12 @@ import jax.numpy as jnp
 import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 
-from jprotop.errors import InputError
+from jprotop.errors import InputError, excerpt
 from jprotop.networks.families import Names, family_of, make_backbone
 from jprotop.prototypes.protopnet import AddOn, ProtoPNet
 
+# Of a message about arrays that do not fit: enough to see why, and to read.
+_MOST_LINES = 50
 _LEAVES = {
   "kernel": "weight",
   "bias": "bias",
@@ -174,7 +176,9 @@ def check_fit(entries: Mapping[str, Entry], state: Mapping[str, np.ndarray], wha
     f"not finite: {name}" for name in entries if not np.isfinite(_float32(state[name])).all()
   ]
   if problems:
-    raise InputError(f"the arrays do not fit {what}:\n  " + "\n  ".join(problems))
+    lines = [excerpt(line) for line in problems[:_MOST_LINES]]
+    lines += [f"and {len(problems) - _MOST_LINES} more"] if len(problems) > _MOST_LINES else []
+    raise InputError(f"the arrays do not fit {what}:\n  " + "\n  ".join(lines))
 
 
 def mismatches(entries: Mapping[str, Entry], state: Mapping[str, np.ndarray]) -> list[str]:

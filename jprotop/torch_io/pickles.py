@@ -91,9 +91,10 @@ def load(
 
 
 def is_key(value: Any) -> bool:
-  """Whether a dict may have it as a key: else hashing it may overflow the stack, or be very slow.
+  """Whether a dict may have it as a key, or be asked for it.
 
-  A tuple hashes what is nested in it, and many large numbers can be made to have the same hash.
+  To hash another may overflow the stack, which ends the process, or be very slow: a tuple hashes
+  what is nested in it, and many large numbers can be made to have the same hash.
   """
   if isinstance(value, int):
     return abs(value) < 2**63
@@ -268,10 +269,15 @@ class _Machine:
     self._stack.append(self._persistent(identity))
 
 
-def _keys(items: list) -> list:
-  if not all(map(is_key, items)):
+def key_of(value: Any) -> Any:
+  """The value, if a dict may be asked for it; else it is refused."""
+  if not is_key(value):
     raise Refused("it has keys that are neither texts nor numbers")
-  return items
+  return value
+
+
+def _keys(items: list) -> list:
+  return [key_of(item) for item in items]
 
 
 def _copied(values: tuple) -> int:

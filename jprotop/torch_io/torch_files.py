@@ -7,14 +7,14 @@ of layers is walked for its parameters and buffers. See `torch_forms` for the fo
 
 import dataclasses
 import os
-import pathlib
 import re
 from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 
-from jprotop.errors import InputError
+from jprotop.errors import InputError, excerpt
+from jprotop.files import check_regular, user_path
 from jprotop.torch_io import torch_forms
 from jprotop.torch_io.pickles import Refused, StandIn
 from jprotop.torch_io.torch_pickles import Tensor, tensor_of
@@ -47,7 +47,8 @@ def read(path: str | os.PathLike) -> TorchFile:
   Raises:
     InputError: not such a file, damaged, or asking for anything that is not plain data.
   """
-  path = pathlib.Path(path).expanduser()
+  path = user_path(path)
+  check_regular(path)
   try:
     with open(path, "rb") as file:
       value, form = torch_forms.unpack(file)
@@ -56,18 +57,12 @@ def read(path: str | os.PathLike) -> TorchFile:
     arrays = {name: tensor.array(largest) for name, tensor in state.items()}
     shown = {key: _plain(value, largest) for key, value in attributes.items()}
   except Refused as error:
-    message = f"{path} was not read, and nothing of it was run: {_one_line(str(error))}"
+    message = f"{path} was not read, and nothing of it was run: {excerpt(error, _MAX_MESSAGE)}"
     raise InputError(message) from error
   except OSError as error:
     raise InputError(f"{path} cannot be read: {error.strerror or error}") from error
   shown = {key: value for key, value in shown.items() if value is not None}
   return TorchFile(_without_prefix(arrays), shown, f"{kind}, {form}")
-
-
-def _one_line(message: str) -> str:
-  """A message that may quote a file, without what would not be shown as text, and not endless."""
-  short = message if len(message) <= _MAX_MESSAGE else f"{message[:_MAX_MESSAGE]} ..."
-  return "".join(letter if letter.isprintable() else "?" for letter in short)
 
 
 def _state_of(value: Any) -> tuple[dict[str, Tensor], dict[str, Any], str]:
@@ -94,9 +89,9 @@ def _state_of(value: Any) -> tuple[dict[str, Tensor], dict[str, Any], str]:
 def _dict_tensors(value: dict) -> dict[str, Tensor]:
   """The tensors of a state dict, which has nothing else."""
   state = {key: tensor_of(item) for key, item in value.items()}
-  others = [str(key) for key, item in state.items() if item is None or not isinstance(key, str)]
+  others = [key for key, item in state.items() if item is None or not isinstance(key, str)]
   if others:
-    names = ", ".join(others[:10])
+    names = ", ".join(excerpt(key, 100) for key in others[:10])
     raise Refused(f"it holds no state dict, for {names} are no tensors; {_REMEDY}")
   return state
 

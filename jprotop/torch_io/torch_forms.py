@@ -14,6 +14,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
+from jprotop.errors import excerpt
 from jprotop.torch_io import pickles, torch_pickles
 from jprotop.torch_io.pickles import Refused
 from jprotop.torch_io.torch_pickles import Storage, Storages, Tensor, View
@@ -115,7 +116,7 @@ def _read_row(file: BinaryIO, size: int) -> Any:
     pickles.load(file, find=_nothing)
   storages = Storages()
   value = pickles.load(file, find=torch_pickles.find, persistent=storages.persistent)
-  for key in pickles.load(file, find=_nothing):
+  for key in map(pickles.key_of, pickles.load(file, find=_nothing)):
     storage = storages.by_key.get(key)
     if storage is None:
       raise Refused(f"it has a storage {key} that no tensor is of")
@@ -186,7 +187,7 @@ def _tar_tensors(file: BinaryIO, storages: dict[int, Storage]) -> Iterator[tuple
   for _ in range(_count(file)):
     key, storage_key, kind = pickles.load(file, find=torch_pickles.find)
     dtype = torch_pickles.dtype_of(kind.name)
-    storage = Storage(str(storage_key), dtype, 0, np.zeros(0, dtype))
+    storage = Storage(str(pickles.key_of(storage_key)), dtype, 0, np.zeros(0, dtype))
     if storage_key is not None:  # As it is where there are no numbers.
       storage = storages.setdefault(storage_key, storage)
     (dimensions,) = struct.unpack("<i4x", file.read(8))
@@ -194,7 +195,8 @@ def _tar_tensors(file: BinaryIO, storages: dict[int, Storage]) -> Iterator[tuple
       raise Refused(f"a tensor has {dimensions} dimensions")
     numbers = struct.unpack(f"<{2 * dimensions + 1}q", file.read(16 * dimensions + 8))
     shape, stride = numbers[:dimensions], numbers[dimensions:-1]
-    yield str(key), torch_pickles.tensor(View(storage, 0), numbers[-1], shape, stride)
+    tensor = torch_pickles.tensor(View(storage, 0), numbers[-1], shape, stride)
+    yield str(pickles.key_of(key)), tensor
 
 
 def _fill_tar_storages(file: BinaryIO, size: int, storages: dict[int, Storage]) -> None:
@@ -202,11 +204,11 @@ def _fill_tar_storages(file: BinaryIO, size: int, storages: dict[int, Storage]) 
   rows: dict[int, np.ndarray] = {}
   for _ in range(_count(file)):
     key, _, kind = pickles.load(file, find=torch_pickles.find)
-    rows[key] = _numbers(file, size, torch_pickles.dtype_of(kind.name))
+    rows[pickles.key_of(key)] = _numbers(file, size, torch_pickles.dtype_of(kind.name))
   for key, root, offset, numel in pickles.load(file, find=_nothing):
-    if not 0 <= offset <= offset + numel <= len(rows[root]):
-      raise Refused(f"storage {key} should be a part of storage {root}, which is shorter")
-    rows[key] = rows[root][offset : offset + numel]
+    if not 0 <= offset <= offset + numel <= len(rows[pickles.key_of(root)]):
+      raise Refused(f"a storage should be a part of storage {root}, which is shorter")
+    rows[pickles.key_of(key)] = rows[root][offset : offset + numel]
   for key, storage in storages.items():
     if key not in rows or rows[key].dtype != storage.dtype:
       raise Refused(f"storage {key} is not there, or of another type than its tensors")
@@ -217,5 +219,5 @@ def _count(file: BinaryIO) -> int:
   """How many entries follow in a member of a tar."""
   count = pickles.load(file, find=_nothing)
   if type(count) is not int or not 0 <= count <= _MAX_ENTRIES:
-    raise Refused(f"it claims to have {count} tensors")
+    raise Refused(f"it claims to have {excerpt(count)} tensors")
   return count

@@ -9,7 +9,7 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 
-from jprotop.torch_io.pickles import Name, Refused, StandIn, is_key
+from jprotop.torch_io.pickles import Name, Refused, StandIn, is_key, key_of
 
 _DTYPES = {
   "Double": np.float64,
@@ -138,9 +138,7 @@ def dtype_of(name: str) -> np.dtype | None:
 def _dictionary(pairs=()) -> dict:
   made: dict = {}
   for key, value in pairs:
-    if not is_key(key):
-      raise Refused("it has keys that are neither texts nor numbers")
-    made[key] = value
+    made[key_of(key)] = value
   return made
 
 

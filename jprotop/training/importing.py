@@ -10,6 +10,7 @@ from tqdm import tqdm
 
 from jprotop import parallel
 from jprotop.data import batches
+from jprotop.data.arrays import read_array
 from jprotop.data.dataset import Dataset, Split
 from jprotop.errors import InputError
 from jprotop.prototypes import explain, push
@@ -17,7 +18,7 @@ from jprotop.prototypes.protopnet import ProtoPNet
 from jprotop.prototypes.see import Network
 from jprotop.runs import run as runs
 from jprotop.runs.checkpoints import Position
-from jprotop.runs.config import check_config
+from jprotop.runs.config_checks import check_config
 from jprotop.torch_io import identify, names, torch_files
 from jprotop.training import phases
 
@@ -145,8 +146,8 @@ def _provenance(
   dataset: Dataset | None,
   config: dict,
   boxes: pathlib.Path | None,
-) -> tuple[dict[str, np.ndarray] | None, str]:
-  """Where the prototypes come from, as push.Provenance has it, and how that is known."""
+) -> tuple[push.Provenance | None, str]:
+  """Where the prototypes come from, and how that is known."""
   if dataset is None:
     if boxes is not None:
       raise InputError(
@@ -156,7 +157,7 @@ def _provenance(
   split, size = runs.as_trained(config, dataset).train, config["compute"]["push_batch_size"]
   if boxes is not None:
     found = _from_boxes(boxes, model, variables, split, size)
-    return found.as_arrays(), f"{boxes.name}; {_near(found)} lie on the patches that it names"
+    return found, f"{boxes.name}; {_near(found)} lie on the patches that it names"
   rows = parallel.round_up(size)
   crops = batches.in_order(split, rows)
   look = {"total": -(-len(split) // rows), "desc": "sources of prototypes", "unit": "batch"}
@@ -168,7 +169,7 @@ def _provenance(
     batch_size=rows,
   )
   near = "the nearest training patches of their classes"
-  return found.as_arrays(), f"{near}; {_near(found)} lie on them"
+  return found, f"{near}; {_near(found)} lie on them"
 
 
 # Squared distance within which a prototype counts as that patch: decoding and resizing elsewhere
@@ -178,15 +179,6 @@ _PUSHED = 0.01
 
 def _near(found: push.Provenance) -> str:
   return f"{(found.sq_dist < _PUSHED).sum()} of {len(found.sq_dist)}"
-
-
-def read_array(path: pathlib.Path) -> np.ndarray:
-  """The array of a .npy file; InputError where it is none."""
-  try:
-    with open(path, "rb") as file:
-      return np.lib.format.read_array(file, allow_pickle=False)
-  except (OSError, ValueError) as error:
-    raise InputError(f"{path} is not a readable .npy file: {error}") from error
 
 
 def _from_boxes(

@@ -107,5 +107,8 @@ def make_optimizer(
     adam = optax.scale_by_adam()
     descend = optax.scale_by_learning_rate(_rate(phase, rate, steps_per_epoch))
     transforms[group] = optax.chain(decay, adam, descend)
-  labels = lambda params: {g: jax.tree.map(lambda _: g, sub) for g, sub in params.items()}  # noqa: E731,B023
+
+  def labels(params):
+    return {group: jax.tree.map(lambda _, g=group: g, sub) for group, sub in params.items()}
+
   return optax.multi_transform(transforms, labels)

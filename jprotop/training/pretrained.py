@@ -41,7 +41,7 @@ def save(workdir: pathlib.Path, name: str, variables: dict, history: list[str]) 
     np.savez(temporary, name=np.array(name), history=np.array(history), **arrays)
 
 
-def find(runs: Iterable[pathlib.Path], name: str) -> tuple[dict, list[str]] | None:
+def find_pretrained(runs: Iterable[pathlib.Path], name: str) -> tuple[dict, list[str]] | None:
   """The backbone of that name in one of several runs' folders, and its history; None if in none."""
   for run in runs:
     path = run / _FILE

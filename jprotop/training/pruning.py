@@ -8,6 +8,7 @@ import numpy as np
 from jprotop.errors import InputError
 from jprotop.prototypes import explain
 from jprotop.prototypes.protopnet import ProtoPNet
+from jprotop.prototypes.push import Provenance
 from jprotop.runs import run as runs
 from jprotop.runs.run import Run
 
@@ -54,9 +55,9 @@ def choose(
 def keep(
   model: ProtoPNet,
   variables: dict,
-  provenance: dict[str, np.ndarray] | None,
+  provenance: Provenance | None,
   kept: np.ndarray,
-) -> tuple[ProtoPNet, dict, dict[str, np.ndarray] | None]:
+) -> tuple[ProtoPNet, dict, Provenance | None]:
   """The network with the prototypes of a boolean [P] alone, and where they came from.
 
   Its logits are the original ones with the other prototypes' rows of the last layer set to zero.
@@ -67,7 +68,7 @@ def keep(
   for name in ("prototypes", "last_layer"):
     params[name] = jnp.asarray(params[name])[rows]
   if provenance is not None:
-    provenance = {name: np.asarray(array)[rows] for name, array in provenance.items()}
+    provenance = provenance.of(rows)
   return model.clone(prototype_class=classes), {**variables, "params": params}, provenance
 
 
@@ -85,7 +86,7 @@ def write_run(
   place: pathlib.Path,
   model: ProtoPNet,
   variables: dict,
-  provenance: dict[str, np.ndarray] | None,
+  provenance: Provenance | None,
 ) -> None:
   """Makes `place` a finished run of the pruned network, which `jprotop.load` opens."""
   position = {**run.info["position"], "history_rows": 0}

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import optax
 
 from jprotop import parallel
-from jprotop.data.batches import images_of
+from jprotop.data.batches import Epochs, images_that_came
 from jprotop.networks.backbone import BackboneClassifier
 from jprotop.prototypes import losses
 from jprotop.prototypes.protopnet import ProtoPNet
@@ -154,36 +154,36 @@ def make_train_step(
   optimizer: optax.GradientTransformation,
   perturb: Callable | None = None,
   *,
-  copies: int = 0,
+  on_device: Callable = images_that_came,
 ) -> Callable:
-  """`train_step` on all devices: (state, placed batch, crops) -> (state, metrics).
+  """`train_step` on all devices: (state, placed batch, shared) -> (state, metrics).
 
-  The state is donated. Where a batch has no images, `crops` (see `batches.images_of`), of which
-  each has `copies` augmented ones, is what they are made of.
+  The state is donated. `on_device` makes a batch's images of it and of what is `shared`; both are a
+  renderer's of `data.batches`.
   """
 
-  def step(state, batch, crops):
-    batch = {**batch, "image": images_of(crops, copies, batch)}
+  def step(state, batch, shared):
+    batch = {**batch, "image": on_device(shared, batch)}
     return train_step(loss, phase, optimizer, perturb, state, batch)
 
   mapped = parallel.map_devices(step, split=(False, True, False), split_outputs=False, donate=(0,))
-  return lambda state, batch, crops=None: mapped(state, batch, crops)
+  return lambda state, batch, shared=None: mapped(state, batch, shared or {})
 
 
 def step_of(
-  config: dict, network: ProtoPNet | BackboneClassifier, phase: Phase, steps_per_epoch: int
+  config: dict, network: ProtoPNet | BackboneClassifier, phase: Phase, epochs: Epochs
 ) -> Callable:
-  """The train step of a config's phase, with its protocol's batch norm and loss."""
+  """The train step of a config's phase over its epochs, with its protocol's batch norm and loss."""
   authors, adversarial = config["train"]["protocol"] == "authors", is_adversarial(config, phase)
   settings = config["train"]["adversarial"]
   return phase_step(
     with_axis(network, None if authors else parallel.AXIS),
     phase,
     weights=loss_weights(config),
-    steps_per_epoch=steps_per_epoch,
+    steps_per_epoch=epochs.plan.num_batches,
     weight_decay=config["train"]["weight_decay"],
     perturbation=perturbation_of(settings) if adversarial else None,
-    copies=config["train"]["data"]["copies"],
+    on_device=epochs.renderer.on_device,
   )
 
 
@@ -207,7 +207,7 @@ def phase_step(
   steps_per_epoch: int,
   weight_decay: float,
   perturbation: Perturbation | None = None,
-  copies: int = 0,
+  on_device: Callable = images_that_came,
 ) -> Callable:
   """The train step of a phase, made once: networks that differ in their images alone share it.
 
@@ -215,7 +215,7 @@ def phase_step(
     network: with the axis of its batch norm set (`with_axis`).
     weights: of the loss; the plain classifier has none.
     perturbation: of adversarial training; None: the images as they come.
-    copies: of each image, where they are made on the device.
+    on_device: as of `make_train_step`.
   """
   if isinstance(network, BackboneClassifier):
     loss = classifier_losses(network)
@@ -223,4 +223,4 @@ def phase_step(
     loss = protopnet_losses(network, weights)
   perturb = perturbed_images(network, perturbation) if perturbation else None
   optimizer = make_optimizer(phase, steps_per_epoch, weight_decay)
-  return make_train_step(loss, phase, optimizer, perturb, copies=copies)
+  return make_train_step(loss, phase, optimizer, perturb, on_device=on_device)
