@@ -3,6 +3,7 @@
 import contextlib
 import errno
 import fcntl
+import hashlib
 import json
 import logging
 import os
@@ -120,10 +121,17 @@ def one_at_a_time(path: str | os.PathLike) -> Generator[None]:
   with contextlib.ExitStack() as stack:
     with contextlib.suppress(OSError):
       path.parent.mkdir(parents=True, exist_ok=True)
-      while not _holds(stack.enter_context(_open_lock(place)), place, path):
-        pass  # Whoever had it has removed it.
-      stack.callback(_remove, place)
+      _take(stack, place, path)
     yield
+
+
+def _take(
+  stack: contextlib.ExitStack, place: pathlib.Path, path: pathlib.Path, *, wait: bool = True
+) -> None:
+  """Takes the lock file at `place` for `path`, until the stack is left; see `_holds`."""
+  while not _holds(stack.enter_context(_open_lock(place)), place, path, wait=wait):
+    pass  # Whoever had it has removed it.
+  stack.callback(_remove, place)
 
 
 def _open_lock(place: pathlib.Path) -> IO:
@@ -150,15 +158,13 @@ def held(folder: pathlib.Path, *, wait: bool = False) -> Generator[None]:
   Raises:
     InputError: another program holds it.
   """
-  path, is_new = folder / ".writing", not folder.exists()
+  is_new = not folder.exists()
   ensure_folder(folder)
   with contextlib.ExitStack() as stack:
     if is_new:
       stack.callback(remove_if_empty, folder)
     try:
-      while not _holds(stack.enter_context(open(path, "a")), path, folder, wait=wait):
-        pass
-      stack.callback(path.unlink, missing_ok=True)
+      _take(stack, folder / ".writing", folder, wait=wait)
     except BlockingIOError as error:
       raise InputError(
         f"another command is writing into {folder}; wait until it has ended, or choose another "
@@ -197,6 +203,12 @@ def _holds(lock: IO, place: pathlib.Path, path: pathlib.Path, *, wait: bool = Tr
     return os.path.samestat(os.fstat(lock.fileno()), place.stat())
   except FileNotFoundError:
     return False
+
+
+def sha256_of(path: str | os.PathLike) -> str:
+  """The SHA-256 hash of a file, in hexadecimal digits."""
+  with open(path, "rb") as file:
+    return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def write_json(path: str | os.PathLike, value: Any) -> None:

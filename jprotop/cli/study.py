@@ -7,9 +7,7 @@ files has changed, and only then.
 """
 
 import dataclasses
-import hashlib
 import importlib.metadata
-import json
 import pathlib
 import time
 from collections.abc import Sequence
@@ -26,7 +24,7 @@ from jprotop.runs.config import NETWORKS
 from jprotop.runs.config_checks import check_config
 from jprotop.runs.config_keys import differences
 from jprotop.runs.run import Run
-from jprotop.runs.sealed import read_sealed, write_sealed
+from jprotop.runs.sealed import digest_of, read_sealed, write_sealed
 from jprotop.training import loop
 
 # Of a config, what a run that was trained elsewhere takes from the study that measures it.
@@ -248,4 +246,4 @@ def _fingerprint(study: Study, stage: Stage) -> str:
     "protocol": study.config["train"]["protocol"],
     "version": importlib.metadata.version("jprotop"),
   }
-  return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()[:16]
+  return digest_of(what)

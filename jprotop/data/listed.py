@@ -1,11 +1,10 @@
 """Folders of the cache with a list of their files, by which damage is found before it is read."""
 
-import hashlib
 import json
 import pathlib
 from collections.abc import Callable, Mapping
 
-from jprotop.files import write_json
+from jprotop.files import sha256_of, write_json
 
 _LIST = "files.json"
 
@@ -39,5 +38,4 @@ def fault(folder: pathlib.Path, *, hashed: Callable[[str], bool]) -> str:
 
 
 def _facts(path: pathlib.Path) -> dict:
-  with open(path, "rb") as file:
-    return {"bytes": path.stat().st_size, "sha256": hashlib.file_digest(file, "sha256").hexdigest()}
+  return {"bytes": path.stat().st_size, "sha256": sha256_of(path)}

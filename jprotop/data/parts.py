@@ -21,6 +21,9 @@ PARTS = (
 # Where no annotated part is.
 BACKGROUND = "background"
 
+# From where to where a prototype goes that gave the attack its name.
+HEAD_TO_STOMACH = ("head", "stomach")
+
 # "Head on Stomach" speaks of these two; the rest lets every part belong to exactly one group.
 GROUPS = {
   "head": ("beak", "crown", "forehead", "left eye", "right eye", "nape", "throat"),

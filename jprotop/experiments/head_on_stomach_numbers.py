@@ -10,15 +10,13 @@ from jprotop import parallel, regions, statistics
 from jprotop.attacks.budget import Budget
 from jprotop.attacks.cases import Cases, Rules
 from jprotop.attacks.perturb import AttackBatch, Views, as_record, with_control
-from jprotop.data.parts import BACKGROUND
+from jprotop.data.parts import BACKGROUND, HEAD_TO_STOMACH
 from jprotop.experiments.attacking import Sample
 from jprotop.prototypes.see import Network
 from jprotop.runs.records import Mean, Record, Share
 
 # A movement's `sat_on` where an image has no annotated parts.
 UNKNOWN = "not annotated"
-# The movement that gave the attack its name.
-HEAD_TO_STOMACH = ("head", "stomach")
 
 
 class Metrics(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):

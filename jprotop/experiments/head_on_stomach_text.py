@@ -4,9 +4,9 @@ import pathlib
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from jprotop.data.parts import HEAD_TO_STOMACH
 from jprotop.experiments.attacking import sample_text
 from jprotop.experiments.experiment import Passage, Pictures
-from jprotop.experiments.head_on_stomach_numbers import HEAD_TO_STOMACH
 from jprotop.report import tables
 
 # What each number means, in the order in which a reader wants them.

@@ -26,7 +26,7 @@ from jprotop.experiments.attacking import SEED
 from jprotop.experiments.experiment import Beside, Experiment, Flag, Passage, Pictures, register
 from jprotop.experiments.metrics_arrays import read_file
 from jprotop.experiments.metrics_numbers import Batch, Reading, Whole, numbers
-from jprotop.files import ensure_folder
+from jprotop.files import ensure_folder, user_path
 from jprotop.metrics import CUB_PAIRS, Chosen, part_positions
 from jprotop.metrics.consistency_score import THRESHOLDS
 from jprotop.metrics.maps import own_of, own_prototypes
@@ -106,11 +106,13 @@ def measure(
     InputError: the file does not hold what it must, or the run has no images.
   """
   if run is None:
-    whole, read = read_file(pathlib.Path(maps).expanduser())
+    whole, read = read_file(user_path(maps))
     record: dict[str, Any] = {"noise": None, "seed": None}
   else:
     seed = run.config["measure"]["seed"]
-    whole, read = _whole(run), _batches(run, noise, seed)
+    test = run.seen.test
+    points = np.stack([test.part_points(i) for i in range(len(test))])
+    whole, read = _whole(run, points), _batches(run, points, noise, seed)
     record = {"noise": noise, "seed": seed}
   ensure_folder(out / "figures")
   reading, count = Reading(), 0
@@ -122,9 +124,9 @@ def measure(
   return record
 
 
-def _whole(run: Run) -> Whole:
+def _whole(run: Run, points: np.ndarray) -> Whole:
+  """`points`: the parts of all test images, [N, L, 3]."""
   test = run.seen.test
-  points = np.stack([test.part_points(i) for i in range(len(test))])
   known = bool((points[..., 2] > 0).any())
   return Whole(
     prototype_class=np.array(run.model.prototype_class),
@@ -138,7 +140,7 @@ def _whole(run: Run) -> Whole:
   )
 
 
-def _batches(run: Run, kind: str, seed: int) -> Iterator[Batch]:
+def _batches(run: Run, points: np.ndarray, kind: str, seed: int) -> Iterator[Batch]:
   """Two passes over the test images, a batch of each after the other."""
   test, size = run.seen.test, run.config["compute"]["evaluation_batch_size"]
   table = own_prototypes(np.array(run.model.prototype_class))
@@ -152,22 +154,19 @@ def _batches(run: Run, kind: str, seed: int) -> Iterator[Batch]:
         run.network, add_noise(images, index, kind=kind, seed=seed), own_alone,
         batch_size=size, each=each,
       )  # fmt: skip
-      yield _batch(seen, noisy, own, test, index)
+      yield Batch(
+        first=int(index[0]),
+        own=Chosen(seen["own"], own),
+        top=Chosen(seen["top"], seen["top_prototypes"]),
+        noisy=Chosen(noisy, own),
+        patches=patch_peaks_at(
+          seen["score"], seen["by_row"], seen["by_column"], seen["own"].shape[1:3]
+        ),
+        parts=points[index],
+        masks=None,
+        image_size=test.image_size,
+      )
       bar.update(len(index))
-
-
-def _batch(seen: dict, noisy: np.ndarray, own: np.ndarray, test, index: np.ndarray) -> Batch:
-  grid = seen["own"].shape[1:3]
-  return Batch(
-    first=int(index[0]),
-    own=Chosen(seen["own"], own),
-    top=Chosen(seen["top"], seen["top_prototypes"]),
-    noisy=Chosen(noisy, own),
-    patches=patch_peaks_at(seen["score"], seen["by_row"], seen["by_column"], grid),
-    parts=np.stack([test.part_points(i) for i in index]),
-    masks=None,
-    image_size=test.image_size,
-  )
 
 
 def _draw(figures: pathlib.Path, record: Mapping[str, Any]) -> None:

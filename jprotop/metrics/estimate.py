@@ -46,6 +46,17 @@ class Estimate:
     return cls._of(statistics.mean(values[there], weights), unit, found)
 
   @classmethod
+  def over_images(cls: type[Kind], values: np.ndarray, weights: np.ndarray, **found: Any) -> Kind:
+    """The weighted mean of numbers [N, K] of N images, each image's taken together.
+
+    A number whose weight is 0 does not count, whatever it is.
+    """
+    total = weights.sum(axis=1, dtype=np.float64)
+    some = total > 0
+    summed = (np.where(weights > 0, values, 0) * weights).sum(axis=1)
+    return cls.of_mean(summed[some] / total[some], "image", weights=total[some], **found)
+
+  @classmethod
   def _of(cls: type[Kind], numbers: dict, unit: Unit, found: dict) -> Kind:
     low_high = numbers.pop("interval")
     interval = None if low_high is None else tuple(low_high)

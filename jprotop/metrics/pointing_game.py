@@ -117,10 +117,7 @@ def pointing_game_of(
     prototypes: which prototype each number is of; -1: of none, and it does not count.
   """
   there = np.ones(rows.shape, bool) if prototypes is None else prototypes >= 0
-  count = there.sum(axis=1)
-  total = np.where(there, rows, 0).sum(axis=1)
-  means = np.divide(total, count, out=np.full(len(rows), np.nan), where=count > 0)
-  return Estimate.of_mean(means, "image", weights=np.maximum(count, 1))
+  return Estimate.over_images(rows, there)
 
 
 def energy_inside(

@@ -99,15 +99,11 @@ def overlap_of(rows: OverlapRows, *, definition: str = "paper") -> Overlap:
   means = {name: Estimate.of_mean(getattr(rows, name).mean(axis=1), "image") for name in (
     "object_overlap", "background_overlap", "iou", "inside_outside"
   )}  # fmt: skip
-  ratio, inside = rows.ratio, np.isfinite(rows.ratio)
+  inside = np.isfinite(rows.ratio)
   if definition == "released" and not inside.all():
-    infinite = Estimate(value=float("inf"), total=len(ratio), interval=None, unit="image")
+    infinite = Estimate(value=float("inf"), total=len(inside), interval=None, unit="image")
     return Overlap(**means, ratio=infinite)
-  count = inside.sum(axis=1)
-  total = np.where(inside, ratio, 0).sum(axis=1)
-  per_image = np.divide(total, count, out=np.full(len(ratio), np.nan), where=count > 0)
-  weights = np.maximum(count, 1)
-  return Overlap(**means, ratio=Estimate.of_mean(per_image, "image", weights=weights))
+  return Overlap(**means, ratio=Estimate.over_images(rows.ratio, inside))
 
 
 def marked(up: Float[np.ndarray, "m H W"]) -> Bool[np.ndarray, "m H W"]:

@@ -96,12 +96,12 @@ def stability_of(
   by_prototype[np.unique(before.prototypes[image, k])] = 0.0
   # The weights of one prototype's pairs sum to 1.
   np.add.at(by_prototype, before.prototypes[image, k], (same * weight)[image, k])
-  whole = _over_images(same, weight)
+  whole = Estimate.over_images(same, weight)
   return Stability(
     **vars(whole),
     pairs=len(image),
-    empty=_over_images(~hit_before & ~hit_after, weight),
-    stable_where_hit=_over_images(same, weight * hit_before),
+    empty=Estimate.over_images(~hit_before & ~hit_after, weight),
+    stable_where_hit=Estimate.over_images(same, weight * hit_before),
     by_prototype=by_prototype,
   )
 
@@ -112,11 +112,3 @@ def _pair_weights(prototypes: np.ndarray, num_prototypes: int) -> np.ndarray:
   checks.indices(prototypes[there], num_prototypes, "prototype")
   images = np.bincount(prototypes[there], minlength=num_prototypes)
   return there / np.maximum(images[prototypes], 1)
-
-
-def _over_images(pairs: np.ndarray, weight: np.ndarray) -> Estimate:
-  """The weighted mean of booleans [N, K], each image's pairs taken together."""
-  total = weight.sum(axis=1)
-  some = total > 0
-  means = (pairs * weight).sum(axis=1)[some] / total[some]
-  return Estimate.of_mean(means, "image", weights=total[some])

@@ -8,6 +8,8 @@ paper's: CUB-200-2011 with all its 200 classes. What was not measured, or publis
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from jprotop.data.parts import HEAD_TO_STOMACH
+
 # In the order of the paper, as its tables name them.
 BACKBONES = {
   "resnet18": "ResNet-18",
@@ -170,7 +172,7 @@ def row_order(row: Mapping[str, Any]) -> tuple:
   place = names.index(row["backbone"]) if known else len(names)
   network = _TABLE3_NETWORKS.index(row["network"]) if "network" in row else 0
   way = (row.get("sat_on", ""), row.get("target", ""))
-  return (place, row["backbone"], network, way != ("head", "stomach"), way)
+  return (place, row["backbone"], network, way != HEAD_TO_STOMACH, way)
 
 
 def _start(results: Mapping[str, Any]) -> dict:

@@ -5,7 +5,6 @@ the hashes of its figures and arrays, and who shows them can tell whether they a
 """
 
 import contextlib
-import hashlib
 import os
 import pathlib
 import shutil
@@ -14,7 +13,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from jprotop.errors import InputError
-from jprotop.files import ensure_folder
+from jprotop.files import ensure_folder, sha256_of
 from jprotop.runs.records import FILES, check_record
 
 # {path below the folder, with slashes: hash}.
@@ -105,5 +104,4 @@ def remove(folder: pathlib.Path, files: Mapping[str, str]) -> None:
 
 
 def _hash(path: pathlib.Path) -> str:
-  with open(path, "rb") as file:
-    return hashlib.file_digest(file, "sha256").hexdigest()[:32]
+  return sha256_of(path)[:32]

@@ -78,6 +78,10 @@ def write_results(workdir: str | pathlib.Path, results: Mapping[str, Any]) -> No
     with contextlib.suppress(InputError):
       if edited := _edited(read_json(path, remedy="")):
         _log.warning("%s: what was changed in %s is written anew", path, ", ".join(edited))
+  _write(path, results)
+
+
+def _write(path: pathlib.Path, results: Mapping[str, Any]) -> None:
   digests = {key: digest_of(value) for key, value in results.items() if key != "digests"}
   write_json(path, {**results, "digests": digests})
 
@@ -130,7 +134,7 @@ def update_results(
       **fields,
       **sections,
     }
-    write_results(workdir, results)
+    _write(_path(workdir), results)
   return results
 
 

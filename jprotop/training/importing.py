@@ -2,7 +2,6 @@
 
 import collections
 import dataclasses
-import hashlib
 import pathlib
 
 import numpy as np
@@ -13,6 +12,7 @@ from jprotop.data import batches
 from jprotop.data.arrays import read_array
 from jprotop.data.dataset import Dataset, Split
 from jprotop.errors import InputError
+from jprotop.files import sha256_of
 from jprotop.prototypes import explain, push
 from jprotop.prototypes.protopnet import ProtoPNet
 from jprotop.prototypes.see import Network
@@ -90,11 +90,9 @@ def _imported(
   sources: str,
 ) -> dict:
   """What was read, and how certain it is."""
-  with open(path, "rb") as content:
-    digest = hashlib.file_digest(content, "sha256").hexdigest()
   return {
     "file": path.name,
-    "sha256": digest,
+    "sha256": sha256_of(path),
     "form": file.form,
     "classes_from": found.classes_from,
     "similarity_from": found.similarity_from,

@@ -6,8 +6,6 @@ network is given to learn from, and a backbone that had learnt the same classes 
 would be immune to the artefacts. So the altered network has a pretraining of its own.
 """
 
-import hashlib
-import json
 import pathlib
 from collections.abc import Iterable
 
@@ -17,6 +15,7 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from jprotop.errors import InputError
 from jprotop.files import atomic_path
 from jprotop.runs.config import trained_part
+from jprotop.runs.sealed import digest_of
 
 _FILE = "pretrained.npz"
 
@@ -31,7 +30,7 @@ def fingerprint(config: dict, data_identity: str) -> str:
     **{key: train[key] for key in same},
     "altered": train["alteration"] if train["network"] == "altered" else None,
   }
-  return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()[:16]
+  return digest_of(what)
 
 
 def save(workdir: pathlib.Path, name: str, variables: dict, history: list[str]) -> None:
