@@ -4,8 +4,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from jprotop.networks.layers import BatchNorm, LayerOptions, conv
+from jprotop.networks.layers import BatchNorm, LayerOptions, conv, kernel_gradient_of_planes
 from jprotop.networks.pooling import max_pool
 
 PLAIN, FAST = LayerOptions(forms="plain"), LayerOptions(forms="fast")
@@ -35,7 +37,7 @@ def slow_conv(x, kernel, stride, pad):
   ("taps", "stride"),
   [(1, 1), (1, 2), (3, 1), (3, 2), (7, 2)],  # every convolution of the backbones
 )
-@pytest.mark.parametrize(("height", "width"), [(12, 12), (9, 11), (8, 13)])
+@pytest.mark.parametrize(("height", "width"), [(12, 12), (9, 11), (8, 13), (20, 21)])
 def test_convolutions_pad_as_pytorch_and_fast_equals_plain(taps, stride, height, width):
   x = drawn(2, height, width, 3)
   kernel = drawn(taps, taps, 3, 4, seed=1)
@@ -51,6 +53,30 @@ def test_convolutions_pad_as_pytorch_and_fast_equals_plain(taps, stride, height,
     results.append(vjp(cotangent))
   for plain, fast in zip(*results):
     np.testing.assert_allclose(fast, plain, atol=2e-4)
+
+
+_PADS = st.tuples(st.integers(0, 4), st.integers(0, 4))
+
+
+@settings(max_examples=12, deadline=None)
+@given(
+  extents=st.tuples(st.integers(4, 9), st.integers(4, 9)),
+  taps=st.tuples(st.integers(1, 4), st.integers(1, 4)),
+  padding=st.tuples(_PADS, _PADS),
+)
+def test_the_gradient_by_planes_is_that_of_the_kernel(extents, taps, padding):
+  """Any taps and padding, also more of it than the taps reach, and more on one side."""
+  x, kernel = drawn(2, *extents, 3), drawn(*taps, 3, 2)
+
+  def plain(kernel):
+    return jax.lax.conv_general_dilated(
+      x, kernel, (1, 1), padding, dimension_numbers=("NHWC", "HWIO", "NHWC")
+    )
+
+  out, vjp = jax.vjp(plain, kernel)
+  cotangent = drawn(*out.shape, seed=1)
+  found = kernel_gradient_of_planes(x, taps, padding, cotangent)
+  np.testing.assert_allclose(found, vjp(cotangent)[0], atol=2e-4)
 
 
 @pytest.mark.parametrize(
