@@ -111,12 +111,12 @@ def test_objective_and_its_gradient_to_the_pixels(reference):
   np.testing.assert_allclose(sampled, wanted["objective_grad"], atol=5e-3 * scale)
 
 
+@pytest.mark.parametrize("reference", ["resnet18"], indirect=True)
 def test_attacked_similarities(reference):
   """Eq. (3) and the vanishing head in one batch: no image's attack depends on its neighbour's."""
   wanted = reference.figures
-  moving = wanted["arch"] != "vgg19"  # see the next test
-  vanishing = jnp.array([True, False])[: 1 + moving]
-  mask = regions.cells_to_pixels(TARGET, SIZE, SIZE)[None].repeat(len(vanishing), 0)
+  vanishing = jnp.array([True, False])
+  mask = regions.cells_to_pixels(TARGET, SIZE, SIZE)[None].repeat(2, 0)
 
   def objective(x):
     moved, vanished = reference.objective(x)
@@ -127,14 +127,13 @@ def test_attacked_similarities(reference):
     return pgd.masked_pgd(objective, x, mask, eps=8 / 255, step_size=2 / 255, num_steps=10)
 
   attacked = np.zeros_like(reference.images)
-  attacked[: len(vanishing)] = attack(reference.images[[1] * len(vanishing)])
+  attacked[:2] = attack(reference.images[[1, 1]])
   out = reference.forward(reference.variables, attacked)
   vanished, moved = np.asarray(out.similarity_map)[:2, ..., reference.prototype]
   assert vanished.max() == pytest.approx(float(wanted["vanish_similarity"]), rel=5e-3)
-  if moving:
-    np.testing.assert_allclose(moved, wanted["attacked_similarity_map"], rtol=0, atol=5e-3)
-    mean = moved[TARGET].mean()
-    assert mean == pytest.approx(float(wanted["attacked_mean_target"]), rel=5e-3)
+  np.testing.assert_allclose(moved, wanted["attacked_similarity_map"], rtol=0, atol=5e-3)
+  mean = float(wanted["attacked_mean_target"])
+  assert moved[TARGET].mean() == pytest.approx(mean, rel=5e-3)
 
 
 @pytest.mark.parametrize("reference", ["vgg19"], indirect=True)
@@ -144,7 +143,8 @@ def test_attack_along_the_path_of_the_reference(reference):
   On its own, an attack on this network ends elsewhere in every rounding: an image changed by 1e-7,
   or PyTorch itself in another memory layout, moves the figures by 0.1. But from each of the
   reference's iterates (its gradients' signs on the mask are in vgg19_attack_path.npz) our next
-  step must be the same, and where it ends our network must see what the reference saw.
+  step must be the same, and where it ends our network must see what the reference saw. Every
+  third step is looked at, since a gradient of this network takes seconds.
   """
   wanted = reference.figures
   with np.load(GOLDEN / "vgg19_attack_path.npz") as file:
@@ -152,9 +152,10 @@ def test_attack_along_the_path_of_the_reference(reference):
   gradient = jax.jit(jax.grad(lambda x: reference.objective(x)[0].sum()))
   mask = regions.cells_to_pixels(TARGET, SIZE, SIZE)[None, ..., None].astype(np.float32)
   image = x = reference.images[1:2]
-  for rise in rises:
-    ours = np.asarray(gradient(x))[0, 32:96, 32:96] > 0
-    assert (ours != rise).sum() <= 10  # of 12,288; all but one step agree wholly
+  for index, rise in enumerate(rises):
+    if index % 3 == 0:
+      ours = np.asarray(gradient(x))[0, 32:96, 32:96] > 0
+      assert (ours != rise).sum() <= 10  # of 12,288; all but one step agree wholly
     step = np.zeros_like(image)
     step[0, 32:96, 32:96] = np.where(rise, 2 / 255, -2 / 255)
     x = np.asarray(pgd.project(x + step, image, mask, 8 / 255))
@@ -242,6 +243,7 @@ def test_logits_after_three_joint_steps(reference, trained):
 # --- push
 
 
+@pytest.mark.parametrize("reference", ["resnet18"], indirect=True)
 def test_push(reference):
   """Twelve images of three classes in batches of five, each padded for the two devices."""
   wanted = reference.figures
