@@ -28,6 +28,8 @@ def accuracies(clean, altered, pgd=0, classes=()):
     "other_classes": {"clean": share(clean // 2, 500)},
     "altered_minus_clean": mean((altered - clean) / 1000, half=0.01, total=1000),
     "alteration": "jpeg",
+    "parameter": 20.0,
+    "classes": [],
     "confusion": [],
     "class_names": list(classes),
     "finished_training": True,

@@ -47,6 +47,16 @@ def test_seeds_become_a_mean_with_its_spread():
   assert found["table3"][0]["success_rate_authors"]["std"] == 0
 
 
+def test_altered_classes_are_named_where_all_seeds_have_the_same():
+  studies = [(f"seed{seed}", study(seed=seed)) for seed in (0, 1)]
+  for (_, results), names in zip(studies, (["a", "b"], ["b", "c"])):
+    results["accuracy"]["altered"]["test"]["classes"] = names
+    results["accuracy"]["remedied"]["test"]["classes"] = ["a"]
+  merged = collect.collect(studies)
+  assert merged["table2"][0]["classes"] == "others in each study"
+  assert merged["table4"][0]["classes"] == "a"
+
+
 def test_a_mean_over_seeds_takes_those_that_have_the_number():
   assert collect.mean_over_seeds([None, {"value": None, "total": 0, "count": 0}]) is None
   alone = collect.mean_over_seeds([None, share(1, 2)])

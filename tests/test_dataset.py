@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from jprotop.data import augment, decode, jpeg
+from jprotop.data import augment, decode
 from jprotop.data import dataset as dataset_lib
-from jprotop.data.alterations import Scheme
+from jprotop.data.alterations import Scheme, jpeg
 from jprotop.data.dataset import load_dataset
 from jprotop.errors import InputError
 

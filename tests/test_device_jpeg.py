@@ -8,7 +8,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from jprotop.data import device_jpeg, jpeg
+from jprotop.data import device_jpeg
+from jprotop.data.alterations import jpeg
 
 QUALITIES = (5, 20, 50, 75, 95)
 round_trip = jax.jit(device_jpeg.round_trip)

@@ -183,7 +183,7 @@ def test_the_report_is_one_page_with_the_numbers(in_cache, tmp_path):
     assert tables.format_metric(number) in page
   pictures = re.findall(r"base64,[^\"']+", page)
   assert len(pictures) == len(set(pictures)) > 5  # none stands under two headings
-  assert "random compression (App. F.2)" not in page  # which this network never saw
+  assert "random artefacts (App. F.2)" not in page  # which this network never saw
   assert not re.search(r"""(src|href)=["']?https?:""", page)
 
 

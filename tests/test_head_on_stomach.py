@@ -11,7 +11,7 @@ from jprotop import regions
 from jprotop.attacks import cases as attack_cases
 from jprotop.attacks.budget import Budget
 from jprotop.attacks.cases import RULES, Target
-from jprotop.data import jpeg
+from jprotop.data.alterations import jpeg
 from jprotop.data.own_images import Images
 from jprotop.data.parts import PARTS
 from jprotop.errors import InputError

@@ -6,8 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from jprotop.data import jpeg
-from jprotop.data.alterations import Scheme, choose_classes
+from jprotop.data.alterations import Scheme, choose_classes, jpeg
 from jprotop.errors import InputError
 
 

@@ -9,7 +9,7 @@ import flax.struct
 from jaxtyping import Array, Bool, Float, Int
 
 from jprotop.attacks.cases import RULES, Rules
-from jprotop.data import jpeg
+from jprotop.data.alterations import jpeg
 from jprotop.errors import InputError
 
 

@@ -11,11 +11,11 @@ from collections.abc import Sequence
 import numpy as np
 
 from jprotop.data import (  # noqa: F401
+  alterations,
   augment,
   cub,
   decode,
   folder,
-  jpeg,
   pixels,
   toybirds,
 )

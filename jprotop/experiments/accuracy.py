@@ -4,7 +4,7 @@
   jprotop accuracy --workdir=RUN --split=validation --eps=4/255
 
 clean: the images as they are (the paper's original test set). altered: those of the chosen classes
-altered, JPEG compressed (Table 2; config.measure.alteration says which and how strongly).
+altered, which is JPEG compressed in the paper (Table 2; config.measure.alteration).
 altered_every_class: all of them, as the reference measured Table 4. pgd_accuracy: after PGD against
 the class (Table 3; config.measure.class_pgd).
 """
@@ -43,7 +43,10 @@ class Classes(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class SplitAccuracy(Record):
-  """All accuracies on one split; altered_minus_clean is of paired images."""
+  """All accuracies on one split; altered_minus_clean is of paired images.
+
+  classes are those whose images are altered, by an alteration with its parameter.
+  """
 
   clean: Share
   altered: Share
@@ -53,6 +56,8 @@ class SplitAccuracy(Record):
   altered_minus_clean: Mean
   pgd_accuracy: Share
   alteration: str
+  parameter: float
+  classes: list[str]
   confusion: list[list[int]]
   class_names: list[str]
   finished_training: bool = True
@@ -76,7 +81,9 @@ def measure(
     "clean": accuracy.accuracy(clean, images.label),
     **alterations(clean, altered, every, images.label, run.scheme),
     "pgd_accuracy": _pgd_accuracy(run, images, clean),
-    "alteration": run.config["measure"]["alteration"]["name"],
+    "alteration": run.scheme.name,
+    "parameter": run.scheme.parameter,
+    "classes": [run.class_names[label] for label in run.scheme.classes],
     "confusion": accuracy.confusion_matrix(clean, images.label).tolist(),
     "class_names": run.class_names,
     "finished_training": run.info["finished"],
@@ -170,7 +177,7 @@ def claims(results: Mapping[str, Any]) -> list[dict]:
       ours=True,
     ),
     *closes(
-      "JPEG augmentation closes most of the gap in accuracy",
+      "Altering training images at random closes most of the gap in accuracy",
       ("altered minus original, with augmentation", _gap(results, "remedied")),
       ("without", _gap(results, "altered")),
     ),

@@ -3,10 +3,10 @@
   jprotop alteration --workdir=runs/demo/altered
   jprotop alteration --workdir=RUN --out=OUT --parameter=10 --classes=0,3,5 --images=3,17
 
-It looks at every test image as it is and altered (JPEG compressed), follows the most activated
-prototype of one version to the other, and compares the two rankings of all prototypes. Figures,
-results.json and alteration.npz go to --out, by default the run's folder, or with --images a new
-folder in it. alteration.npz holds, for each of N test images and NAME in clean and altered:
+It looks at every test image as it is and altered (JPEG compressed, in the paper), follows the most
+activated prototype of one version to the other, and compares the two rankings of all prototypes.
+Figures, results.json and alteration.npz go to --out, by default the run's folder, or with --images
+a new folder in it. alteration.npz holds, for each of N test images and NAME in clean and altered:
 activations_NAME [N, P]; cells_NAME [N, P, 2], the (row, column) where each prototype is found;
 predictions_NAME, labels and image_id [N].
 """
@@ -170,7 +170,7 @@ def _views(run: Run, split: Split, shown: list[int], prototypes: np.ndarray) -> 
 register(
   Experiment(
     name="alteration",
-    summary="whether the same prototypes are found without JPEG artefacts (Section 4)",
+    summary="whether the same prototypes are found without artefacts (Section 4)",
     measure=measure,
     record=Alteration,
     networks=("altered", "standard", "remedied"),

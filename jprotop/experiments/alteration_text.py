@@ -67,7 +67,7 @@ def _drops(results: Mapping[str, Any]) -> list[dict]:
   other = f"the reverse drop, clean minus altered: {text(reverse)}; " if reverse else ""
   return [
     *of_metric(
-      "Similarities drop when the compression artefacts are removed",
+      "Similarities drop when the artefacts are removed",
       "Section 4",
       ("similarity, altered minus clean", drop),
       note=f"; {other}picking the top prototype of one version tends to make both drops positive",
@@ -114,7 +114,7 @@ def _remedy(results: Mapping[str, Any]) -> list[dict]:
   drop = f"; similarity, altered minus clean: {text(after)}" if after else ""
   return [
     *closes(
-      "JPEG augmentation takes away most of the drop in similarity",
+      "Altering training images at random takes away most of the drop in similarity",
       ("drop with augmentation", after),
       ("without", before),
     ),
@@ -149,7 +149,7 @@ def _rows(found: Mapping[str, Any]) -> list[dict]:
 
 PASSAGES = (
   Passage(
-    heading="JPEG artefacts (Section 4)",
+    heading="Artefacts (Section 4)",
     caption="An image without and with the artefacts, then the layout of the paper's Figure 2: "
     "where the prototype that is most activated on the altered image is found there, and on the "
     "original image. What decides is the strongest cell of each map, marked by a white cross: its "
@@ -190,7 +190,7 @@ PASSAGES = (
     pictures=(Pictures(network="altered", pattern="alteration_top_similarities_*.png", most=2),),
   ),
   Passage(
-    heading="The same on the network that saw random compression (App. F.2)",
+    heading="The same on the network that saw random artefacts (App. F.2)",
     caption="The same images as above on the remedied network: the two sets of bars should lie "
     "closer together than above.",
     pictures=(Pictures(network="remedied", pattern="alteration_top_similarities_*.png", most=2),),

@@ -166,5 +166,7 @@ def _one_row(rows: list[dict]) -> dict:
   for key, first in rows[0].items():
     cells = [row[key] for row in rows]
     is_metric = any(isinstance(cell, Mapping) for cell in cells)
-    merged[key] = mean_over_seeds(cells) if is_metric else first
+    same = all(cell == first for cell in cells)
+    # Such as the altered classes, where each seed draws its own.
+    merged[key] = mean_over_seeds(cells) if is_metric else first if same else "others in each study"
   return merged

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable, Mapping
 
 import numpy as np
-from jaxtyping import Bool, Integer
+from jaxtyping import Bool, Float, Integer
 from PIL import Image
 
 from jprotop.errors import InputError
@@ -25,6 +25,9 @@ class Alteration:
     parameter: what its number is called, such as "quality".
     check: raises InputError for a number that makes no sense.
     draws: whether `apply` uses the generator, which is one for each image and copy of it.
+    mildest, strongest: the numbers between which `severity.matched` looks for one that costs an
+      image as much as another alteration does; None: it is not asked to.
+    whole: whether the number must be a whole one.
   """
 
   name: str
@@ -32,6 +35,9 @@ class Alteration:
   parameter: str
   check: Callable[[float], None]
   draws: bool = False
+  mildest: float | None = None
+  strongest: float | None = None
+  whole: bool = False
 
 
 ALTERATIONS: dict[str, Alteration] = {}
@@ -42,6 +48,29 @@ def register_alteration(alteration: Alteration) -> None:
   if alteration.name in ALTERATIONS:
     raise InputError(f"there is an alteration {alteration.name!r} already; choose another name")
   ALTERATIONS[alteration.name] = alteration
+
+
+def check_number(
+  name: str, low: float, high: float, *, whole: bool = False
+) -> Callable[[float], None]:
+  """A `check` of numbers from low to high: the function raises InputError for any other."""
+
+  def check(number: float) -> None:
+    if not low <= number <= high or (whole and number != int(number)):
+      kind = "a whole number" if whole else "a number"
+      raise InputError(f"{name}={number!r} must be {kind} from {low:g} to {high:g}")
+
+  return check
+
+
+def to_array(image: Image.Image) -> Float[np.ndarray, "H W 3"]:
+  """An RGB image in [0, 1]."""
+  return np.asarray(image, np.float64) / 255
+
+
+def to_image(x: Float[np.ndarray, "H W 3"]) -> Image.Image:
+  """The RGB image of the nearest bytes; what lies outside [0, 1] is clipped."""
+  return Image.fromarray(np.rint(np.clip(x, 0, 1) * 255).astype(np.uint8))
 
 
 @dataclasses.dataclass(frozen=True)

@@ -4,7 +4,7 @@ import io
 
 from PIL import Image
 
-from jprotop.data.alterations import Alteration, register_alteration
+from jprotop.data.alterations.form import Alteration, register_alteration
 from jprotop.errors import InputError
 
 QUALITIES = range(1, 96)  # Above 95 Pillow's encoder advises against itself.
@@ -43,5 +43,8 @@ register_alteration(
     apply=lambda image, quality, _: compress(image, quality),
     parameter="quality",
     check=check_quality,
+    mildest=95,
+    strongest=1,
+    whole=True,
   )
 )
