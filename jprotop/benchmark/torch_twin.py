@@ -161,6 +161,23 @@ class DenseNet_features(nn.Module):
     return self.features(x)
 
 
+# --- EfficientNet-Lite
+
+
+def efficientnet_lite_features(number: int) -> nn.Module:
+  """No twin but the package that our weights are of, without drop connect and classifier."""
+  from efficientnet_lite_pytorch import EfficientNet  # Of the `torch` extra, too.
+
+  class EfficientNetLite_features(EfficientNet):
+    forward, channels = EfficientNet.extract_features, 1280
+
+  # Without a size of images it pads by what comes, and else as that size needs it.
+  fields = {"image_size": None, "drop_connect_rate": 0.0}
+  network = EfficientNetLite_features.from_name(f"efficientnet-lite{number}", **fields)
+  del network._fc
+  return network
+
+
 # --- ProtoPNet
 
 BACKBONES = {
@@ -182,6 +199,9 @@ BACKBONES = {
   "densenet161": lambda: DenseNet_features(48, (6, 12, 36, 24), 96),
   "densenet169": lambda: DenseNet_features(32, (6, 12, 32, 32), 64),
   "densenet201": lambda: DenseNet_features(32, (6, 12, 48, 32), 64),
+  "efficientnet_lite0": lambda: efficientnet_lite_features(0),
+  "efficientnet_lite1": lambda: efficientnet_lite_features(1),
+  "efficientnet_lite2": lambda: efficientnet_lite_features(2),
 }
 
 

@@ -112,7 +112,7 @@ class ProtoPNet(nn.Module):
     mask: Float[Array, " N"] | None = None,
   ) -> Float32[Array, "N h w D"]:
     """Latent patches. Images whose `mask` is 0 are padding."""
-    x = normalise(images).astype(self.options.dtype)
+    x = normalise(images, self.backbone).astype(self.options.dtype)
     return self.add_on(self.features(x, train, mask)).astype(jnp.float32)
 
   def from_latent(self, latent: Float[Array, "N h w D"]) -> Output:
