@@ -121,14 +121,38 @@ class EfficientNetLite(nn.Module):
   blocks: tuple[BlockShape, ...]
   options: LayerOptions = LayerOptions()
 
+  @property
+  def parts(self) -> tuple[tuple[str, ...], ...]:
+    """Names of the layers of each part that it can be taken apart into: stem, blocks, and head."""
+    blocks = ((f"blocks_{number}",) for number in range(len(self.blocks)))
+    return (("conv_stem", "bn0"), *blocks, ("conv_head", "bn1"))
+
   @nn.compact
-  def __call__(self, x: jax.Array, train: bool = False, mask: jax.Array | None = None):
-    x = same_conv(_STEM, 3, 2, options=self.options, name="conv_stem")(x)
-    x = relu6(norm(self.options, "bn0")(x, train, mask))
-    for number, shape in enumerate(self.blocks):
-      x = Block(shape, self.options, name=f"blocks_{number}")(x, train, mask)
-    x = same_conv(_HEAD, 1, options=self.options, name="conv_head")(x)
-    return relu6(norm(self.options, "bn1")(x, train, mask))
+  def __call__(
+    self,
+    x: jax.Array,
+    train: bool = False,
+    mask: jax.Array | None = None,
+    *,
+    start: int = 0,
+    stop: int | None = None,
+  ):
+    """What its parts from `start` on and before `stop`, all of them by default, make of x."""
+
+    def dense(x, name, norm_name, *sizes):
+      x = same_conv(*sizes, options=self.options, name=name)(x)
+      return relu6(norm(self.options, norm_name)(x, train, mask))
+
+    last = len(self.blocks) + 1
+    for part in range(last + 1)[start:stop]:
+      if part == 0:
+        x = dense(x, "conv_stem", "bn0", _STEM, 3, 2)
+      elif part == last:
+        x = dense(x, "conv_head", "bn1", _HEAD, 1)
+      else:
+        block = Block(self.blocks[part - 1], self.options, name=f"blocks_{part - 1}")
+        x = block(x, train, mask)
+    return x
 
 
 def torch_name(name: str) -> str:

@@ -9,6 +9,10 @@ used as config.train.model.backbone:
 
 A network is a flax module with a field `options`, a `layers.LayerOptions`. It is called with
 normalised images [N, H, W, 3], `train`, and `mask` [N] (0: padding), and returns [N, h, w, F].
+
+One that can be taken apart, so that its first layers stay as they are in training, has `parts`, a
+tuple of the layers' names in each, and may be called with `start` and `stop`: from what the parts
+before `start` return, to what those before `stop` do.
 """
 
 import dataclasses
@@ -136,6 +140,19 @@ def make_backbone(backbone: str, **fields: Any) -> nn.Module:
   """The module of a backbone; `fields` are its `options`, and its `name` within another module."""
   check_backbone(backbone)
   return BACKBONES[backbone](**fields)
+
+
+def frozen_layers(backbone: str, count: int) -> frozenset[str]:
+  """Names of the layers in the first `count` parts of a backbone.
+
+  Raises:
+    InputError: it has not so many parts and one that is left, or cannot be taken apart.
+  """
+  parts = getattr(make_backbone(backbone), "parts", ())
+  if count and not 0 < count < len(parts):
+    allowed = f"be 0 to {len(parts) - 1}" if parts else "be 0, as it cannot be taken apart"
+    raise InputError(f"train.init.frozen={count}: for {backbone} it must {allowed}")
+  return frozenset(name for part in parts[:count] for name in part)
 
 
 def family_of(backbone: str) -> Family:
