@@ -4,6 +4,8 @@ State dicts have the reference's names, and so have the classes. It needs the `t
 only the benchmark and the tests in tests/with_torch use it.
 """
 
+import functools
+import importlib.util
 import itertools
 from collections import OrderedDict
 
@@ -199,10 +201,11 @@ BACKBONES = {
   "densenet161": lambda: DenseNet_features(48, (6, 12, 36, 24), 96),
   "densenet169": lambda: DenseNet_features(32, (6, 12, 32, 32), 64),
   "densenet201": lambda: DenseNet_features(32, (6, 12, 48, 32), 64),
-  "efficientnet_lite0": lambda: efficientnet_lite_features(0),
-  "efficientnet_lite1": lambda: efficientnet_lite_features(1),
-  "efficientnet_lite2": lambda: efficientnet_lite_features(2),
 }
+if importlib.util.find_spec("efficientnet_lite_pytorch"):
+  for _number in range(3):
+    _make = functools.partial(efficientnet_lite_features, _number)
+    BACKBONES[f"efficientnet_lite{_number}"] = _make
 
 
 def add_on(channels: int, depth: int, kind: str) -> nn.Sequential:
