@@ -17,7 +17,7 @@ from jprotop.data.batches import Epochs
 from jprotop.errors import InputError
 from jprotop.networks import families
 from jprotop.runs import run as runs
-from jprotop.runs.config import check_config
+from jprotop.runs.config_checks import check_config
 from jprotop.torch_io import backbones, export, names
 from jprotop.training import loop
 

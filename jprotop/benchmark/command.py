@@ -136,14 +136,14 @@ def recipes() -> tuple[Recipe, Recipe]:
 
 def _of_recipe(timings: dict[str, Timing]) -> dict[str, Timing]:
   """The time that the recipe takes of a copy, where what it is made of was measured."""
-  parts = [timings.get(name) for name in ("forward", "joint_step")]
-  if None in parts:
+  forward, joint = timings.get("forward"), timings.get("joint_step")
+  if forward is None or joint is None:
     return {}
   ours, theirs = recipes()
   reference = None
-  if all(part.reference for part in parts):
-    reference = theirs.seconds(*(part.reference for part in parts))
-  seconds = ours.seconds(*(part.seconds for part in parts))
+  if forward.reference and joint.reference:
+    reference = theirs.seconds(forward.reference, joint.reference)
+  seconds = ours.seconds(forward.seconds, joint.seconds)
   note = f"{ours.forward} forward, {ours.joint} joint; theirs {theirs.forward} and {theirs.joint}"
   return {"recipe": Timing("copy", seconds, ours.passes, reference=reference, note=note)}
 

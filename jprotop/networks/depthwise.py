@@ -8,28 +8,35 @@ is one reduction with a result for every tap.
 
 import functools
 import operator
+from collections.abc import Iterator
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
+from jaxtyping import Array, Float
 
 Padding = tuple[tuple[int, int], tuple[int, int]]
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
 def depthwise_conv(
-  x: jax.Array, kernel: jax.Array, strides: tuple[int, int], padding: Padding
-) -> jax.Array:
-  """Each channel of x [N, H, W, C] convolved with its own kernel, of [kh, kw, 1, C]."""
+  x: Float[Array, "N H W C"],
+  kernel: Float[Array, "kh kw 1 C"],
+  strides: tuple[int, int],
+  padding: Padding,
+) -> Float[Array, "N h w C"]:
+  """Each channel of x convolved with a kernel of its own."""
   taps = _tap_images(x, kernel.shape[:2], strides, padding)
   return functools.reduce(
     operator.add, (image * kernel[i : i + 1, j : j + 1] for (i, j), image in taps)
   )
 
 
-def _tap_images(x, taps, strides, padding):
-  """((row, column), what the outputs see of x there, [N, h, w, C]) for each of a kernel's taps."""
+def _tap_images(
+  x: Float[Array, "N H W C"], taps: tuple[int, ...], strides: tuple[int, int], padding: Padding
+) -> Iterator[tuple[tuple[int, ...], Float[Array, "N h w C"]]]:
+  """((row, column), what the outputs see of x there) for each of a kernel's taps."""
   rows, columns = (
     (size + sum(pads) - length) // stride + 1
     for size, length, stride, pads in zip(x.shape[1:3], taps, strides, padding)

