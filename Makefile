@@ -47,7 +47,7 @@ docs: .venv/.installed-docs
 	touch $@
 
 .venv/.installed-torch: .venv/.installed-test
-	$(INSTALL) -e '.[torch]'
+	$(INSTALL) -e '.[torch,imagenet]'
 	touch $@
 
 .venv/.installed-docs: .venv/.installed

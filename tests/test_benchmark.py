@@ -14,7 +14,11 @@ def test_stages_are_timed_and_written(tmp_path):
   assert done.returncode == 0, done.stderr[-2000:]
   found = json.loads((tmp_path / "speed.json").read_text())
   rows = {row["stage"]: row for row in found["rows"]}
-  assert list(rows) == ["device augment", "forward", "joint step", "push", "last layer"]
+  names = ["device augment", "forward", "joint step", "push", "last layer", "recipe"]
+  assert list(rows) == names
+  # Six passes over what lies below the prototypes (warm, and once for the last layer), six epochs.
+  passes = [6 * rows[name]["ms"] for name in ("forward", "joint step")]
+  assert rows["recipe"]["ms"] == pytest.approx(sum(passes), abs=0.1)
   assert all(row["ms"] > 0 for row in rows.values())
   assert rows["forward"]["share"] > 0 and rows["forward"]["reference ms"] is None  # not at 224 px
   for operations in found["profiles"].values():

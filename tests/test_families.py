@@ -12,6 +12,7 @@ import jprotop
 from configs import tiny as tiny_config
 from jprotop.errors import InputError
 from jprotop.networks import families
+from jprotop.networks.backbone import normalise
 from jprotop.prototypes.protopnet import make_model
 from jprotop.torch_io import identify, names, torch_files, torchvision
 from jprotop.training import loop
@@ -45,7 +46,6 @@ def load_file(path):
 def registry(monkeypatch):
   """What a test registers is gone after it."""
   monkeypatch.setattr(families, "FAMILIES", list(families.FAMILIES))
-  monkeypatch.setattr(identify, "FAMILIES", families.FAMILIES)
   monkeypatch.setattr(families, "BACKBONES", dict(families.BACKBONES))
 
 
@@ -89,6 +89,13 @@ def test_it_is_listed_where_another_name_is_not_known(flat):
     make_model({**TINY, "backbone": "flatter"}, 3)
   with pytest.raises(InputError, match="backbone='flatter' is not known"):
     families.family_of("flatter")
+
+
+def test_it_may_have_a_normalisation_of_its_own(registry):
+  halves = families.Normalisation((0.5,) * 3, (0.5,) * 3)
+  families.register(families.Family({"mine": None}, normalisation=halves))
+  white = np.ones((1, 2, 2, 3), np.float32)
+  assert (normalise(white, "mine") == 1).all() and (normalise(white, "resnet18") > 2).all()
 
 
 def test_without_names_and_weights_it_is_not_imported_from_pytorch(flat, tmp_path):

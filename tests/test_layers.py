@@ -86,10 +86,10 @@ def test_the_gradient_by_planes_is_that_of_the_kernel(extents, taps, padding):
     {"kernel_dilation": (2, 1), "strides": (2, 2)},
     {"input_dilation": (2, 2)},
     {"feature_group_count": 2},
-    {"feature_group_count": 4, "features": 8},  # depthwise
-    {"feature_group_count": 4, "kernel_size": (1, 1), "padding": "VALID"},
+    {"feature_group_count": 4, "features": 8},  # depthwise, but two outputs a channel
+    {"feature_group_count": 4, "kernel_dilation": (2, 2)},
     {"feature_group_count": 2, "kernel_size": (7, 7), "strides": (2, 2)},
-    {"padding": "SAME"},
+    {"padding": "SAME", "kernel_dilation": (2, 2)},
     {"precision": "highest"},
   ],
   ids=str,
@@ -106,6 +106,53 @@ def test_convolutions_without_a_fast_form_equal_laxs(fields):
     results.append((out, *vjp(drawn(*out.shape, seed=2))))
   for plain, fast in zip(*results):
     np.testing.assert_array_equal(fast, plain)
+
+
+DEPTHWISE = {"feature_group_count": 4}
+
+
+@pytest.mark.parametrize(
+  "fields",
+  [
+    # What EfficientNet-Lite has: the stem, then each kernel and stride, at even and odd sizes.
+    {"strides": (2, 2), "padding": "SAME"},
+    *(
+      {**DEPTHWISE, "kernel_size": (size, size), "strides": (stride, stride), "padding": "SAME"}
+      for size in (3, 5)
+      for stride in (1, 2)
+    ),
+    # And what any other might have.
+    {**DEPTHWISE, "padding": ((1, 1), (1, 1)), "strides": (2, 2)},
+    {**DEPTHWISE, "padding": "VALID", "kernel_size": (3, 2)},
+    {**DEPTHWISE, "padding": "VALID", "kernel_size": (1, 1), "strides": (2, 2)},
+    {**DEPTHWISE, "padding": ((0, 3), (2, 0)), "kernel_size": (2, 5), "strides": (3, 2)},
+  ],
+  ids=str,
+)
+def test_the_fast_forms_of_other_paddings_and_of_depthwise_convolutions_equal_laxs(fields):
+  """At sizes that a stride divides, or not, and at smaller ones than most kernels."""
+  sizes = [(12, 12), (9, 11), (3, 2)]
+  dtypes = ("float32", "bfloat16") if fields.get("kernel_size") == (5, 5) else ("float32",)
+  for dtype in dtypes:
+    plain, fast = (values_and_gradients(form, fields, sizes, dtype) for form in (PLAIN, FAST))
+    for wanted, found in zip(plain, fast, strict=True):
+      assert wanted.dtype == found.dtype and wanted.shape == found.shape
+      wanted, found = (np.asarray(array, np.float32) for array in (wanted, found))
+      rounding = 1e-5 if dtype == "float32" else 2e-2
+      np.testing.assert_allclose(found, wanted, atol=rounding * np.abs(wanted).max(initial=1))
+
+
+def values_and_gradients(options, fields, sizes, dtype):
+  """Of a layer on images of several sizes: value, gradient to the pixels, and to the kernel."""
+  layer = conv(4, 3, options=options, name=None).clone(**fields, dtype=dtype)
+
+  def results(x):
+    kernel = drawn(*layer.init(jax.random.key(0), x)["params"]["kernel"].shape, seed=1)
+    out, vjp = jax.vjp(lambda x, k: layer.apply({"params": {"kernel": k}}, x), x, kernel)
+    return out, *vjp(drawn(*out.shape, seed=2).astype(dtype))
+
+  images = [drawn(2, *size, 4).astype(dtype) for size in sizes]
+  return jax.tree.leaves(jax.jit(lambda images: [results(x) for x in images])(images))
 
 
 @pytest.mark.parametrize(

@@ -111,8 +111,15 @@ def test_the_forward_pass_is_eq_1_its_maximum_and_the_last_layer(tiny):
   )
   # Images are normalised inside: ImageNet's mean is what the backbone sees as 0.
   mean = jnp.broadcast_to(jnp.array([0.485, 0.456, 0.406]), (1, 4, 4, 3))
-  np.testing.assert_allclose(normalise(mean), 0, atol=1e-6)
-  np.testing.assert_allclose(normalise(jnp.ones((3,))), [2.2489, 2.4286, 2.6400], atol=1e-4)
+  np.testing.assert_allclose(normalise(mean, model.backbone), 0, atol=1e-6)
+  white = normalise(jnp.ones((3,)), model.backbone)
+  np.testing.assert_allclose(white, [2.2489, 2.4286, 2.6400], atol=1e-4)
+
+
+def test_efficientnet_lite_has_a_normalisation_of_its_own():
+  pixels = np.array([[0, 127, 255]], np.float32)
+  for name in ("efficientnet_lite0", "efficientnet_lite2"):
+    np.testing.assert_allclose(normalise(pixels / 255, name), (pixels - 127) / 128, atol=1e-6)
 
 
 def test_initial_weights_are_the_papers():

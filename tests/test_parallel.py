@@ -1,5 +1,6 @@
 """Two devices give what one would: padding, sharding, and maps over examples."""
 
+import functools
 import os
 import subprocess
 import sys
@@ -74,9 +75,11 @@ def test_all_256_values_of_a_pixel_are_the_hosts_floats_on_the_device_and_after_
   }
   assert placed["uint8"].dtype == placed["float32"].dtype == np.float32
   np.testing.assert_array_equal(parallel.unshard(placed["uint8"]), floats)
-  network = parallel.map_devices(normalise, split=(True,), split_outputs=True)
-  found, wanted = (parallel.unshard(network(image)) for image in placed.values())
-  np.testing.assert_array_equal(found, wanted)
+  for backbone in ("resnet18", "efficientnet_lite0"):
+    network = functools.partial(normalise, backbone=backbone)
+    network = parallel.map_devices(network, split=(True,), split_outputs=True)
+    found, wanted = (parallel.unshard(network(image)) for image in placed.values())
+    np.testing.assert_array_equal(found, wanted)
 
 
 def test_a_map_over_pixels_is_a_map_over_their_floats():

@@ -7,13 +7,15 @@
 Times are medians of several runs after one that compiles, on all devices; attacks run as the
 experiments run them. `share` is the work of a stage, counted in forward passes (forward 1, attack
 step 2, joint step 3), over what the machine's own matrix product does in the same time, measured in
-the same run. Where the `torch` extra is installed, a PyTorch twin of the network does the same the
-reference's way: two forward passes and one backward pass an attack step, one image at a time, a
-Python loop over prototypes in the push, no pictures written. It has a process of its own, in which
-memory is managed as PyTorch does by default. `ratio` is ours to its. Its success rate is timed on
-one prototype of one image and scaled to five prototypes. --profile adds the operations that a joint
-step and an attack of two steps spend their time in, summed over all threads. --out writes OUT.md
-and OUT.json.
+the same run. Where the `torch` extra is installed, a PyTorch twin of the network (of an
+EfficientNet-Lite, the package that its weights are of) does the same the reference's way: two
+forward passes and one backward pass an attack step, one image at a time, a Python loop over
+prototypes in the push, no pictures written. It has a process of its own, in which memory is managed
+as PyTorch does by default. `ratio` is ours to its. Its success rate is timed on one prototype of
+one image and scaled to five prototypes. `recipe` is what the standard recipe takes of each copy of
+an image: its forward passes and joint steps, at the times measured. --profile adds the operations
+that a joint step and an attack of two steps spend their time in, summed over all threads. --out
+writes OUT.md and OUT.json.
 """
 
 import contextlib
@@ -21,6 +23,7 @@ import importlib.util
 import os
 import pathlib
 import platform
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -103,16 +106,46 @@ def _subject() -> Subject:
   return Subject(model, variables, images, labels, given.push_images, given.repeats)
 
 
-def recipe_passes() -> tuple[int, int]:
-  """Forward passes that the standard recipe takes of a copy, and those of the reference's way."""
+class Recipe(NamedTuple):
+  """What the standard recipe takes of a copy: forward passes, and steps that train the backbone."""
+
+  forward: int
+  joint: int
+
+  @property
+  def passes(self) -> int:
+    """Forward passes; a step that trains the backbone costs three."""
+    return self.forward + 3 * self.joint
+
+  def seconds(self, forward: float, joint: float) -> float:
+    return self.forward * forward + self.joint * joint
+
+
+def recipes() -> tuple[Recipe, Recipe]:
+  """The standard recipe, and the reference's way to it."""
   config = base.get_config().to_dict()
-  ours = theirs = 0
+  ours, theirs = [0, 0], [0, 0]
   for phase in phases.make_phases(config["train"], "paper"):
     if phase.name == "push":  # Of originals, not of copies.
       continue
-    theirs += phase.epochs * phase.passes
-    ours += 1 if activations.is_stored(config, phase) else phase.epochs * phase.passes
-  return ours, theirs
+    kind = int("features" in phase.trained)
+    theirs[kind] += phase.epochs
+    ours[kind] += 1 if activations.is_stored(config, phase) else phase.epochs
+  return Recipe(*ours), Recipe(*theirs)
+
+
+def _of_recipe(timings: dict[str, Timing]) -> dict[str, Timing]:
+  """The time that the recipe takes of a copy, where what it is made of was measured."""
+  forward, joint = timings.get("forward"), timings.get("joint_step")
+  if forward is None or joint is None:
+    return {}
+  ours, theirs = recipes()
+  reference = None
+  if forward.reference and joint.reference:
+    reference = theirs.seconds(forward.reference, joint.reference)
+  seconds = ours.seconds(forward.seconds, joint.seconds)
+  note = f"{ours.forward} forward, {ours.joint} joint; theirs {theirs.forward} and {theirs.joint}"
+  return {"recipe": Timing("copy", seconds, ours.passes, reference=reference, note=note)}
 
 
 def _row(name: str, timing: Timing, work: float, ceiling: float) -> dict:
@@ -133,14 +166,14 @@ def _row(name: str, timing: Timing, work: float, ceiling: float) -> dict:
 def _measured_on(subject: Subject, work: float, ceiling: float, bandwidth: float) -> str:
   """What the figures are of: network, machine, its ceilings, and what the recipe costs."""
   given, device = flags.FLAGS, jax.devices()[0].device_kind
-  ours, theirs = recipe_passes()
+  ours, theirs = recipes()
   return (
     f"{given.backbone}, {given.image_size} px, {given.dtype}, batch {given.batch_size}, "
     f"{len(subject.model.prototype_class)} prototypes; {parallel.num_devices()} x {device} "
     f"({platform.machine()}, {os.cpu_count()} cores), jax {jax.__version__}. Ceilings: "
     f"{ceiling / 1e9:.0f} GFLOP/s, {bandwidth / 1e9:.1f} GB/s; a forward pass is "
-    f"{work / 1e9:.2f} GFLOP. The standard recipe costs {ours} forward passes a copy; the "
-    f"reference's way, {theirs}."
+    f"{work / 1e9:.2f} GFLOP. The standard recipe costs {ours.passes} forward passes a copy; "
+    f"the reference's way, {theirs.passes}."
   )
 
 
@@ -164,7 +197,7 @@ def main() -> None:
   _check_flags()
   jax.config.update("jax_enable_compilation_cache", False)  # What compiling costs is measured.
   subject = _subject()
-  rows = []
+  timings = {}
   with _reference(subject) as reference:
     print("measuring the ceilings ...", flush=True)
     ceiling = matrix_product_ceiling(given.dtype, given.repeats)
@@ -172,8 +205,9 @@ def main() -> None:
     work = forward_flops(subject.model, subject.variables, given.image_size)
     for name in given.stages:
       print(f"measuring {name} ...", flush=True)
-      timing = STAGES[name](subject, reference)
-      rows.append(_row(name.replace("_", " "), timing, work, ceiling))
+      timings[name] = STAGES[name](subject, reference)
+  timings |= _of_recipe(timings)
+  rows = [_row(name.replace("_", " "), found, work, ceiling) for name, found in timings.items()]
   measured = _measured_on(subject, work, ceiling, bandwidth)
   parts = [measured, tables.markdown_table(rows, list(rows[0]))]
   profiles = _profiles(subject) if given.profile else {}

@@ -4,6 +4,8 @@ State dicts have the reference's names, and so have the classes. It needs the `t
 only the benchmark and the tests in tests/with_torch use it.
 """
 
+import functools
+import importlib.util
 import itertools
 from collections import OrderedDict
 
@@ -161,6 +163,23 @@ class DenseNet_features(nn.Module):
     return self.features(x)
 
 
+# --- EfficientNet-Lite
+
+
+def efficientnet_lite_features(number: int) -> nn.Module:
+  """No twin but the package that our weights are of, without drop connect and classifier."""
+  from efficientnet_lite_pytorch import EfficientNet  # Of the `torch` extra, too.
+
+  class EfficientNetLite_features(EfficientNet):
+    forward, channels = EfficientNet.extract_features, 1280
+
+  # Without a size of images it pads by what comes, and else as that size needs it.
+  fields = {"image_size": None, "drop_connect_rate": 0.0}
+  network = EfficientNetLite_features.from_name(f"efficientnet-lite{number}", **fields)
+  del network._fc
+  return network
+
+
 # --- ProtoPNet
 
 BACKBONES = {
@@ -183,6 +202,10 @@ BACKBONES = {
   "densenet169": lambda: DenseNet_features(32, (6, 12, 32, 32), 64),
   "densenet201": lambda: DenseNet_features(32, (6, 12, 48, 32), 64),
 }
+if importlib.util.find_spec("efficientnet_lite_pytorch"):
+  for _number in range(3):
+    _make = functools.partial(efficientnet_lite_features, _number)
+    BACKBONES[f"efficientnet_lite{_number}"] = _make
 
 
 def add_on(channels: int, depth: int, kind: str) -> nn.Sequential:

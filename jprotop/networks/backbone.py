@@ -7,17 +7,14 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from jprotop.networks.families import make_backbone
+from jprotop.networks.families import family_of, make_backbone
 from jprotop.networks.layers import LayerOptions
 
-# ImageNet's statistics, which all published backbones expect.
-PIXEL_MEAN = (0.485, 0.456, 0.406)
-PIXEL_STD = (0.229, 0.224, 0.225)
 
-
-def normalise(images: Float[Array | np.ndarray, "*n 3"]) -> Float[Array, "*n 3"]:
-  """Images in [0, 1] to what the backbones expect."""
-  mean, std = (jnp.broadcast_to(jnp.array(x), images.shape) for x in (PIXEL_MEAN, PIXEL_STD))
+def normalise(images: Float[Array | np.ndarray, "*n 3"], backbone: str) -> Float[Array, "*n 3"]:
+  """Images in [0, 1] to what the backbone of that name expects."""
+  normalisation = family_of(backbone).normalisation
+  mean, std = (jnp.broadcast_to(jnp.array(x), images.shape) for x in normalisation)
   return (jnp.asarray(images) - mean) / std
 
 
@@ -40,6 +37,6 @@ class BackboneClassifier(nn.Module):
     mask: Float[Array, " N"] | None = None,
   ) -> Float[Array, "N C"]:
     """Logits from the mean over all cells of the backbone's output."""
-    x = normalise(images).astype(self.options.dtype)
+    x = normalise(images, self.backbone).astype(self.options.dtype)
     x = make_backbone(self.backbone, options=self.options, name="features")(x, train, mask)
     return nn.Dense(self.num_classes, name="classifier")(x.mean(axis=(1, 2)).astype(jnp.float32))

@@ -9,12 +9,16 @@ used as config.train.model.backbone:
 
 A network is a flax module with a field `options`, a `layers.LayerOptions`. It is called with
 normalised images [N, H, W, 3], `train`, and `mask` [N] (0: padding), and returns [N, h, w, F].
+
+One that can be taken apart, so that its first layers stay as they are in training, has `parts`, a
+tuple of the layers' names in each, and may be called with `start` and `stop`: from what the parts
+before `start` return, to what those before `stop` do.
 """
 
 import dataclasses
 import pathlib
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any, NamedTuple
 
 import flax.linen as nn
@@ -34,6 +38,26 @@ class WeightFile(NamedTuple):
 def torchvision_file(name: str) -> WeightFile:
   """A file as torchvision publishes them: eight digits of the hash end its name."""
   return WeightFile(_TORCHVISION + name, pathlib.PurePath(name).stem.rpartition("-")[2])
+
+
+class PackagedFile(NamedTuple):
+  """A file of a network's weights in a package of pip's: that and its version, where, SHA256."""
+
+  package: str
+  version: str
+  path: str
+  sha256: str
+
+
+class Normalisation(NamedTuple):
+  """What a family's networks expect of the three colours of images in [0, 1]: (x - mean) / std."""
+
+  mean: tuple[float, float, float]
+  std: tuple[float, float, float]
+
+
+# ImageNet's statistics, which torchvision's networks expect.
+IMAGENET = Normalisation((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 
 
 def without_classifier(name: str, network: str) -> str | None:
@@ -67,11 +91,15 @@ class Family:
     networks: constructors by name.
     names: of their arrays in PyTorch's files; None: they cannot be imported from there.
     weights: published files by a network's name, for those that have one.
+    packages: files in packages likewise.
+    normalisation: of the images that its networks are called with.
   """
 
   networks: Mapping[str, Callable[..., nn.Module]]
   names: Names | None = None
   weights: Mapping[str, WeightFile] = dataclasses.field(default_factory=dict)
+  packages: Mapping[str, PackagedFile] = dataclasses.field(default_factory=dict)
+  normalisation: Normalisation = IMAGENET
 
 
 FAMILIES: list[Family] = []
@@ -89,7 +117,7 @@ def register(family: Family) -> Family:
     raise InputError(
       f"a backbone named {', '.join(taken)} is registered already; choose another name"
     )
-  if unknown := [name for name in family.weights if name not in family.networks]:
+  if unknown := [n for n in [*family.weights, *family.packages] if n not in family.networks]:
     raise InputError(
       f"weights are given for {', '.join(unknown)}, but the family has only "
       f"{', '.join(family.networks)}"
@@ -114,6 +142,19 @@ def make_backbone(backbone: str, **fields: Any) -> nn.Module:
   return BACKBONES[backbone](**fields)
 
 
+def frozen_layers(backbone: str, count: int) -> frozenset[str]:
+  """Names of the layers in the first `count` parts of a backbone.
+
+  Raises:
+    InputError: it has not so many parts and one that is left, or cannot be taken apart.
+  """
+  parts = getattr(make_backbone(backbone), "parts", ())
+  if count and not 0 < count < len(parts):
+    allowed = f"be 0 to {len(parts) - 1}" if parts else "be 0, as it cannot be taken apart"
+    raise InputError(f"train.init.frozen={count}: for {backbone} it must {allowed}")
+  return frozenset(name for part in parts[:count] for name in part)
+
+
 def family_of(backbone: str) -> Family:
   """The family that a backbone is of."""
   check_backbone(backbone)
@@ -123,3 +164,18 @@ def family_of(backbone: str) -> Family:
 def published_weights() -> dict[str, WeightFile]:
   """The files of all families by their networks' names."""
   return {name: file for family in FAMILIES for name, file in family.weights.items()}
+
+
+def packaged_weights() -> dict[str, PackagedFile]:
+  """The files in packages of all families by their networks' names."""
+  return {name: file for family in FAMILIES for name, file in family.packages.items()}
+
+
+def family_of_names(names: Collection[str]) -> tuple[Family, float]:
+  """The family that most of a state dict's names speak for (of equals the first); their share."""
+
+  def speak(family: Family) -> int:
+    return sum(bool(family.names and re.match(family.names.mark, name)) for name in names)
+
+  most = max(FAMILIES, key=speak)
+  return most, speak(most) / max(len(names), 1)

@@ -17,8 +17,9 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
+from jprotop.networks.depthwise import Padding, depthwise_conv
+
 _NHWC = ("NHWC", "HWIO", "NHWC")
-Padding = tuple[tuple[int, int], tuple[int, int]]
 
 kaiming_fan_out = nn.initializers.variance_scaling(2.0, "fan_out", "normal")
 
@@ -179,23 +180,29 @@ _FAST_ARGUMENTS = {
   "lhs_dilation": (None, (1, 1)),
   "rhs_dilation": (None, (1, 1)),
   "dimension_numbers": (_NHWC, lax.ConvDimensionNumbers((0, 3, 1, 2), (3, 2, 0, 1), (0, 3, 1, 2))),
-  "feature_group_count": (1,),
   "batch_group_count": (1,),
   "precision": (None,),
   "preferred_element_type": (None,),
 }
 
 
-def _conv_form(x, kernel, strides, padding, *, dimension_numbers=None, **others):
+def conv_form(x, kernel, strides, padding, *, feature_group_count=1, **others):
   """What flax.linen.Conv calls in place of `lax.conv_general_dilated` where fast forms are on.
 
-  A convolution that they do not know, such as a dilated or grouped one, is the plain one.
+  A convolution that they do not know, such as a dilated one, is the plain one.
   """
-  others["dimension_numbers"] = dimension_numbers
+  groups = feature_group_count
+  depthwise = groups > 1 and kernel.shape[2:] == (1, groups)
   known = all(value in _FAST_ARGUMENTS.get(name, ()) for name, value in others.items())
-  if not known or isinstance(padding, str):
-    return lax.conv_general_dilated(x, kernel, strides, padding, **others)
+  if not known or (groups > 1 and not depthwise):
+    return lax.conv_general_dilated(
+      x, kernel, strides, padding, feature_group_count=groups, **others
+    )
+  if isinstance(padding, str):
+    padding = lax.padtype_to_pads(x.shape[1:3], kernel.shape[:2], strides, padding)
   padding = tuple((int(low), int(high)) for low, high in padding)
+  if depthwise:
+    return depthwise_conv(x, kernel, tuple(strides), padding)
   if tuple(strides) == (2, 2) and kernel.shape[0] == kernel.shape[1] == 7:
     return stem_conv(x, kernel, padding)
   if kernel.shape[:2] == (1, 1) and padding == ((0, 0), (0, 0)):
@@ -222,7 +229,7 @@ def conv(
     use_bias=use_bias,
     dtype=options.dtype,
     kernel_init=kaiming_fan_out,
-    conv_general_dilated=_conv_form if options.fast else None,
+    conv_general_dilated=conv_form if options.fast else None,
     name=name,
   )
 

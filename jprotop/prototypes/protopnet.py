@@ -101,9 +101,30 @@ class ProtoPNet(nn.Module):
     images: Float[Array | np.ndarray, "N H W 3"],
     train: bool = False,
     mask: Float[Array, " N"] | None = None,
+    frozen: int = 0,
   ) -> Output:
-    """One forward pass; `train` makes batch norm use, and update, the batch's statistics."""
-    return self.from_latent(self.latent(images, train, mask))
+    """One forward pass; `train` makes batch norm use, and update, the batch's statistics.
+
+    That of the backbone's first `frozen` parts does not (see `networks.families`).
+    """
+    return self.from_front(self.front(images, frozen), train, mask, frozen)
+
+  def front(
+    self, images: Float[Array | np.ndarray, "N H W 3"], frozen: int
+  ) -> Float[Array, "N g1 g2 F"]:
+    """What the first `frozen` parts of the backbone, as they are, make of images."""
+    x = normalise(images, self.backbone).astype(self.options.dtype)
+    return self.features(x, stop=frozen) if frozen else x
+
+  def from_front(
+    self,
+    x: Float[Array, "N g1 g2 F"],
+    train: bool = False,
+    mask: Float[Array, " N"] | None = None,
+    frozen: int = 0,
+  ) -> Output:
+    """Everything that follows from what `front` returns."""
+    return self.from_latent(self._latent_of_front(x, train, mask, frozen))
 
   def latent(
     self,
@@ -112,8 +133,11 @@ class ProtoPNet(nn.Module):
     mask: Float[Array, " N"] | None = None,
   ) -> Float32[Array, "N h w D"]:
     """Latent patches. Images whose `mask` is 0 are padding."""
-    x = normalise(images).astype(self.options.dtype)
-    return self.add_on(self.features(x, train, mask)).astype(jnp.float32)
+    return self._latent_of_front(self.front(images, 0), train, mask, 0)
+
+  def _latent_of_front(self, x, train, mask, frozen) -> Float32[Array, "N h w D"]:
+    rest = {"start": frozen} if frozen else {}
+    return self.add_on(self.features(x, train, mask, **rest)).astype(jnp.float32)
 
   def from_latent(self, latent: Float[Array, "N h w D"]) -> Output:
     """Everything that follows from latent patches."""

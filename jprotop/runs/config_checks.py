@@ -16,6 +16,7 @@ from jprotop.files import user_path
 from jprotop.prototypes.protopnet import grid_of, make_model
 from jprotop.runs.config import NETWORKS, PROTOCOLS, Number, defaults
 from jprotop.runs.config_keys import names_in
+from jprotop.torch_io import backbones
 
 
 def check_config(config: dict) -> dict:
@@ -28,7 +29,7 @@ def check_config(config: dict) -> dict:
   for check in (_check_train, _check_alteration, _check_measure):
     check(config)
   start = config["train"]["init"]["backbone"]
-  start = start if start == "torchvision" else _absolute(start)
+  start = start if start in backbones.SOURCES else _absolute(start)
   return {
     **config,
     "extensions": ",".join(map(_absolute, names_in(config["extensions"]))),

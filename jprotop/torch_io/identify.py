@@ -2,14 +2,13 @@
 
 import dataclasses
 import functools
-import re
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
 from jprotop.errors import InputError, excerpt
-from jprotop.networks.families import FAMILIES, Family
+from jprotop.networks.families import family_of_names
 from jprotop.prototypes.protopnet import ADDONS, ProtoPNet
 from jprotop.prototypes.similarity import EPSILON, SIMILARITIES
 from jprotop.torch_io import names
@@ -89,16 +88,11 @@ def _nearest(state: Mapping[str, np.ndarray], count: int, depth: int, classes: i
   def differences(backbone: str) -> int:
     return len(names.mismatches(names.backbone_entries(backbone), features))
 
-  backbone = min(_family(features).networks, key=differences)
+  family, _ = family_of_names(features)
+  backbone = min(family.networks, key=differences)
   network = functools.partial(ProtoPNet, backbone, classes, (0,) * count, depth)
   models = [network(addon) for addon in sorted(ADDONS, reverse=True)]
   return min(models, key=lambda model: len(names.mismatches(names.entries_of(model), state)))
-
-
-def _family(features: Collection[str]) -> Family:
-  """The family that most of a backbone's names speak for; of equals the first."""
-  known = [family for family in FAMILIES if family.names]
-  return max(known, key=lambda f: sum(bool(re.match(f.names.mark, name)) for name in features))
 
 
 def _similarity(attributes: Mapping[str, Any], given: str | None) -> tuple[str, str]:

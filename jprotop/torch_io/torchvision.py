@@ -6,7 +6,7 @@ from urllib.parse import urlparse
 from jprotop.data.dataset import default_cache
 from jprotop.download import Hash, fetch
 from jprotop.errors import InputError
-from jprotop.networks.families import published_weights
+from jprotop.networks.families import packaged_weights, published_weights
 
 _FROM_SCRATCH = "--config.train.init.backbone= (empty) with --config.train.pretrain.epochs=N"
 
@@ -24,9 +24,10 @@ def weights_file(backbone: str, cache: pathlib.Path | None = None) -> pathlib.Pa
   """
   files = published_weights()
   if backbone not in files:
+    packaged = "take --config.train.init.backbone=package, " * (backbone in packaged_weights())
     raise InputError(
       f"torchvision has no ImageNet weights for train.model.backbone={backbone!r}, only for "
-      f"{', '.join(files)}; choose one of them, or train from scratch: {_FROM_SCRATCH}"
+      f"{', '.join(files)}; {packaged}choose one of them, or train from scratch: {_FROM_SCRATCH}"
     )
   url, digits = files[backbone]
   target = (cache or default_cache()) / "weights" / pathlib.PurePath(urlparse(url).path).name

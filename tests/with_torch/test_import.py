@@ -12,7 +12,7 @@ import twin
 from golden import weights
 
 import jprotop
-from jprotop.networks.backbone import PIXEL_MEAN, PIXEL_STD
+from jprotop.networks.families import IMAGENET
 from jprotop.prototypes.protopnet import ProtoPNet
 from jprotop.runs import config as base
 from jprotop.torch_io import export, names
@@ -104,7 +104,7 @@ def test_an_imported_network_gives_the_references_figures(golden, tmp_path, name
   export.write_state_dict(exported, names.state_dict_of(*run[:2]))
   again = twin.PPNet(name, *(int(figures[key]) for key in ("classes", "per", "channels")))
   again.load_state_dict(torch.load(exported, weights_only=True), strict=True)
-  normalised = (images - np.float32(PIXEL_MEAN)) / np.float32(PIXEL_STD)
+  normalised = (images - np.float32(IMAGENET.mean)) / np.float32(IMAGENET.std)
   with torch.no_grad():
     logits, _ = again.eval()(torch.from_numpy(normalised.transpose(0, 3, 1, 2)))
   np.testing.assert_allclose(out.logits, logits.numpy(), rtol=1e-3, atol=1e-4)

@@ -38,6 +38,13 @@ def test_a_network_without_a_twin_is_timed_alone(tmp_path):
   assert float(ours) > 0 and not theirs and not ratio
 
 
+def test_every_stage_of_efficientnet_lite_runs():
+  """Its twin is a package, whose layers have other names and a padding of their own."""
+  reference = Reference("efficientnet_lite0", 2, 2, batch_size=2, repeats=1)
+  found = [reference.forward(), reference.attack(1), reference.joint_step()]
+  assert all(value > 0 for value in found)
+
+
 def test_the_process_of_the_twin_measures_and_ends():
   before = set(multiprocessing.active_children())
   with apart("resnet18", 2, 2, 2, 1) as reference:

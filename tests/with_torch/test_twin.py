@@ -12,11 +12,15 @@ import numpy as np
 import pytest
 import torch
 import twin
+from efficientnet_lite_pytorch import utils
+from efficientnet_lite_pytorch.model import MBConvBlock
 from flax.traverse_util import flatten_dict
 from golden import weights
 
-from jprotop.networks.backbone import PIXEL_MEAN, PIXEL_STD
+from jprotop.networks import efficientnet_lite
 from jprotop.networks.densenet import DenseLayer, DenseNet
+from jprotop.networks.efficientnet_lite import Block, BlockShape
+from jprotop.networks.families import family_of, make_backbone
 from jprotop.networks.layers import LayerOptions
 from jprotop.networks.resnet import BasicBlock, Bottleneck
 from jprotop.networks.vgg import VGG
@@ -64,6 +68,9 @@ def drawn(module, seed=0):
 
 def torch_name(path, state):
   """The PyTorch layer that stands for the Flax one at `path`."""
+  lite = efficientnet_lite.torch_name(".".join(path) + ".weight").removesuffix(".weight")
+  if f"{lite}.weight" in state:
+    return lite
   name = ".".join(path).replace("downsample_conv", "downsample.0")
   name = name.replace("downsample_bn", "downsample.1").replace("_", ".")
   # VGG's layers and the add-on's are numbered in one list.
@@ -172,8 +179,41 @@ def test_densenet_layers(dense, mode):
   assert_equal_layer_by_layer(module, drawn(other), x, *mode)
 
 
-def test_densenet_gradients_to_weights_and_pixels(dense):
-  module, other, x = dense
+def lite_block(*numbers, channels):
+  """A block of the package's."""
+  size, stride, expansion, features = numbers
+  arguments = utils.BlockArgs(1, size, stride, expansion, channels, features, None, True)
+  settings = utils.efficientnet_lite()[1]
+  return MBConvBlock(arguments, settings._replace(drop_connect_rate=0.0))
+
+
+@pytest.mark.parametrize("mode", [EVAL, TRAIN], ids=["eval", "train"])
+@pytest.mark.parametrize(
+  ("numbers", "channels"),
+  [((3, 1, 1, 16), 24), ((5, 2, 6, 16), 8), ((3, 2, 6, 8), 8), ((5, 1, 6, 8), 8)],
+)
+def test_blocks_of_efficientnet_lite(numbers, channels, mode):
+  """Odd and even sizes, which SAME pads in different ways where the stride is 2."""
+  module, x = Block(BlockShape(*numbers), OPTIONS), values(3, 15, 10, channels)
+  assert_equal_layer_by_layer(module, drawn(lite_block(*numbers, channels=channels)), x, *mode)
+
+
+@pytest.fixture(scope="module")
+def lite():
+  """EfficientNet-Lite0, and images whose sizes are odd on the way to a grid of 3 x 2."""
+  other = drawn(twin.BACKBONES["efficientnet_lite0"]())
+  return make_backbone("efficientnet_lite0"), other, values(2, 75, 50, 3)
+
+
+@pytest.mark.parametrize("mode", [EVAL, TRAIN], ids=["eval", "train"])
+def test_efficientnet_lite_layers(lite, mode):
+  module, other, x = lite
+  assert_equal_layer_by_layer(module, drawn(other), x, *mode)
+
+
+@pytest.mark.parametrize("network", ["dense", "lite"])
+def test_gradients_to_weights_and_pixels(network, request):
+  module, other, x = request.getfixturevalue(network)
   other = drawn(other)
   variables = flax_variables(module, other, x, *EVAL)
   pixels = nchw(x).requires_grad_()
@@ -206,6 +246,7 @@ def test_densenet_gradients_to_weights_and_pixels(dense):
     ("resnet50", 64, "bottleneck", "log"),
     ("vgg11_bn", 16, "regular", "linear"),
     ("densenet121", 32, "regular", "log"),
+    ("efficientnet_lite2", 32, "regular", "log"),
   ],
 )
 def test_whole_networks(name, depth, addon, similarity):
@@ -214,7 +255,8 @@ def test_whole_networks(name, depth, addon, similarity):
   state = {key: value.numpy() for key, value in other.state_dict().items()}
   variables = variables_from_state_dict(model, state)
   images = np.random.default_rng(0).random((2, 64, 96, 3)).astype(np.float32)
-  normalised = nchw((images - np.float32(PIXEL_MEAN)) / np.float32(PIXEL_STD))
+  mean, std = map(np.float32, family_of(name).normalisation)
+  normalised = nchw((images - mean) / std)
   with torch.no_grad():
     latent = other.latent(normalised)
     sq_dist = other.sq_dist(latent)
