@@ -8,7 +8,7 @@ import scipy  # Not scipy.stats, which takes a second to load: its first use doe
 from jaxtyping import Float, Int, Real
 from numpy.typing import ArrayLike
 
-Verdict = Literal[True, False, "undecided"]
+Verdict = Literal["holds", "reversed", "no difference", "undecided"]
 
 # Values that the bootstrap draws at once; more would need more memory and be no faster.
 _DRAWN_AT_ONCE = 1 << 16
@@ -104,23 +104,105 @@ def difference_interval(a: dict, b: dict, *, factor: float = 1.0) -> tuple[float
   return (float(difference - below), float(difference + above))
 
 
-def decide(interval: Sequence[float] | None, threshold: float, direction: str) -> Verdict:
-  """Whether a quantity lies strictly "above" or "below" a threshold, from its interval.
+def tango_interval(
+  only_a: int, only_b: int, total: int, confidence: float = 0.95
+) -> tuple[float, float]:
+  """Tango's (1998) score interval of the difference a - b of two shares of the same things.
+
+  Args:
+    only_a, only_b: how many of `total` count for a and not for b, and the other way round.
+  """
+  if total == 0:
+    return (-1.0, 1.0)
+  z = float(scipy.stats.norm.ppf(0.5 + confidence / 2))
+  estimate = (only_a - only_b) / total
+
+  def excess(difference: float) -> float:
+    return _tango_score(difference, only_a, only_b, total) ** 2 - z * z
+
+  # The score is 0 at the estimate, and larger than z before it reaches -1 and 1.
+  low, high = (
+    estimate
+    if abs(estimate - end) < _NEAR
+    else scipy.optimize.brentq(excess, *sorted((estimate, end)))
+    for end in (-1 + _NEAR, 1 - _NEAR)
+  )
+  return (float(low), float(high))
+
+
+_NEAR = 1e-9
+
+
+def _tango_score(difference: float, only_a: int, only_b: int, total: int) -> float:
+  """The distance of the counts from a difference, in standard errors under it (Tango's Eq. 7)."""
+  a = 2 * total
+  b = -only_a - only_b + (2 * total - only_a + only_b) * difference
+  c = -only_b * difference * (1 - difference)
+  share_b = (np.sqrt(max(b * b - 4 * a * c, 0)) - b) / (2 * a)
+  variance = total * (2 * share_b + difference * (1 - difference))
+  distance = only_a - only_b - total * difference
+  if variance <= 0:  # Only where no count speaks against the difference.
+    return 0.0 if abs(distance) < _NEAR else float(np.sign(distance) * 1e9)
+  return float(distance / np.sqrt(variance))
+
+
+def mcnemar_p(only_a: int, only_b: int) -> float:
+  """McNemar's exact p: that two shares of the same things are equal, two-sided."""
+  discordant = only_a + only_b
+  return float(scipy.stats.binomtest(only_a, discordant).pvalue) if discordant else 1.0
+
+
+def paired_difference(a: ArrayLike, b: ArrayLike) -> dict:
+  """The difference a - b of two shares of the same things, from a boolean for each of them.
 
   Returns:
-    True or False if all of the interval, its ends included, agrees; else, or without one,
-    "undecided".
+    {value, total, only_a, only_b, interval, p}: Tango's interval and McNemar's exact p.
+  """
+  a, b = (np.asarray(x, bool) for x in (a, b))
+  only_a, only_b = int((a & ~b).sum()), int((b & ~a).sum())
+  counts = {"total": a.size, "only_a": only_a, "only_b": only_b}
+  if not a.size:
+    return {"value": None, **counts, "interval": None, "p": None}
+  value = (only_a - only_b) / a.size
+  interval = list(tango_interval(only_a, only_b, a.size))
+  return {"value": value, **counts, "interval": interval, "p": mcnemar_p(only_a, only_b)}
+
+
+def holm(p: ArrayLike) -> Float[np.ndarray, " N"]:
+  """p values adjusted by Holm (1979), so that all may be judged by one level."""
+  p = np.asarray(p, np.float64)
+  order = np.argsort(p, kind="stable")
+  steps = np.maximum.accumulate(p[order] * np.arange(p.size, 0, -1))
+  adjusted = np.empty_like(p)
+  adjusted[order] = np.minimum(steps, 1)
+  return adjusted
+
+
+def decide(
+  interval: Sequence[float] | None, threshold: float, direction: str, margin: float
+) -> Verdict:
+  """What an interval says of the claim that a quantity lies "above" (or "below") a threshold.
+
+  Args:
+    margin: what is too small to matter, at least 0, in the quantity's unit.
+
+  Returns:
+    "holds" where all of the interval lies beyond the threshold; "reversed" where all of it lies
+    more than the margin on the other side; "no difference" where it lies within the margin around
+    the threshold; else, or without an interval, "undecided". Ends that touch decide nothing.
   """
   if direction not in ("above", "below"):
     raise ValueError(f"direction={direction!r} is not known; it must be above or below")
   if interval is None:
     return "undecided"
-  low, high = interval
+  low, high = (end - threshold for end in interval)
   if direction == "below":
-    low, high, threshold = -high, -low, -threshold
-  if low > threshold:
-    return True
-  return False if high <= threshold else "undecided"
+    low, high = -high, -low
+  if low > 0:
+    return "holds"
+  if high < -margin:
+    return "reversed"
+  return "no difference" if -margin < low and high < margin else "undecided"
 
 
 def top_columns(values: Real[np.ndarray, "N P"], k: int) -> Int[np.ndarray, "N min({k},P)"]:

@@ -2,7 +2,10 @@
 
 import copy
 
+import numpy as np
+
 from jprotop import statistics
+from jprotop.prototypes.accuracy import packed
 from jprotop.runs import results
 from jprotop.runs.config import NETWORKS
 
@@ -18,7 +21,11 @@ def mean(value, half=0.05, total=100):
 
 
 def accuracies(clean, altered, pgd=0, classes=()):
-  """The `accuracy` record of one network, in test images of 1000."""
+  """The `accuracy` record of one network, in test images of 1000: the first ones are right."""
+  right = {
+    name: np.arange(1000) < count
+    for name, count in (("clean", clean), ("altered", altered), ("pgd_accuracy", pgd))
+  }
   test = {
     "clean": share(clean, 1000),
     "altered": share(altered, 1000),
@@ -26,7 +33,8 @@ def accuracies(clean, altered, pgd=0, classes=()):
     "pgd_accuracy": share(pgd, 1000),
     "altered_classes": {"clean": share(clean // 2, 500), "altered": share(altered // 2, 500)},
     "other_classes": {"clean": share(clean // 2, 500)},
-    "altered_minus_clean": mean((altered - clean) / 1000, half=0.01, total=1000),
+    "altered_minus_clean": statistics.paired_difference(right["altered"], right["clean"]),
+    "hits": {name: packed(hits) for name, hits in right.items()},
     "alteration": "jpeg",
     "parameter": 20.0,
     "classes": [],

@@ -2,6 +2,7 @@
 
 import re
 
+import numpy as np
 import pytest
 import study_results
 from study_results import accuracies, alteration, drift, head_on_stomach, mean, rates, share
@@ -10,35 +11,53 @@ from jprotop import statistics
 from jprotop.errors import InputError
 from jprotop.experiments.experiment import record_kinds
 from jprotop.experiments.pages import all_claims
+from jprotop.prototypes.accuracy import packed, unpacked
 from jprotop.report import verdicts
 from jprotop.runs.records import FORM, check_results
 
 
 @pytest.mark.parametrize(
-  ("interval", "threshold", "direction", "wanted"),
+  ("interval", "wanted"),
   [
-    ([0.1, 0.3], 0.0, "above", True),
-    ([-0.3, -0.1], 0.0, "above", False),
-    ([-0.1, 0.3], 0.0, "above", "undecided"),
-    ([0.0, 0.3], 0.0, "above", "undecided"),  # 0 itself is not above 0
-    ([-0.3, 0.0], 0.0, "above", False),
-    ([0.0, 0.0], 0.0, "above", False),
-    ([0.1, 0.4], 0.5, "below", True),
-    ([0.1, 0.5], 0.5, "below", "undecided"),
-    ([0.5, 0.9], 0.5, "below", False),
-    ([0.6, 0.9], 0.5, "below", False),
-    ([0.4, 0.6], 0.5, "below", "undecided"),
-    (None, 0.0, "above", "undecided"),
+    ([0.1, 0.3], "holds"),
+    ([0.001, 0.3], "holds"),
+    ([-0.1, 0.3], "undecided"),
+    ([-0.3, -0.1], "reversed"),
+    ([-0.3, -0.021], "reversed"),
+    # A little on the other side is no reversal: it is too small to matter, or not known.
+    ([-0.3, -0.01], "undecided"),
+    ([-0.019, 0.019], "no difference"),
+    ([-0.015, -0.005], "no difference"),
+    ([0.0, 0.0], "no difference"),
+    # Ends that touch decide nothing.
+    ([0.0, 0.3], "undecided"),
+    ([-0.3, 0.0], "undecided"),
+    ([-0.3, -0.02], "undecided"),
+    ([-0.02, 0.01], "undecided"),
+    (None, "undecided"),
   ],
 )
-def test_decide(interval, threshold, direction, wanted):
-  found = statistics.decide(interval, threshold, direction)
-  assert (type(found), found) == (type(wanted), wanted)
+@pytest.mark.parametrize(
+  ("threshold", "direction"), [(0.0, "above"), (0.0, "below"), (0.5, "above")]
+)
+def test_decide(interval, wanted, threshold, direction):
+  if interval and direction == "below":
+    interval = [-end for end in reversed(interval)]
+  if interval and threshold:
+    # Moved by 1/2, with ends and margin in binary fractions, so that nothing is rounded.
+    interval = [round(end * 1024) / 1024 + threshold for end in interval]
+  margin = round(0.02 * 1024) / 1024 if threshold else 0.02
+  assert statistics.decide(interval, threshold, direction, margin) == wanted
+
+
+def test_without_a_margin_nothing_is_equal():
+  assert statistics.decide([-0.1, -0.001], 0, "above", 0) == "reversed"
+  assert statistics.decide([-0.001, 0.001], 0, "above", 0) == "undecided"
 
 
 def test_decide_refuses_other_directions():
   with pytest.raises(ValueError, match="above or below"):
-    statistics.decide([0, 1], 0.5, "over")
+    statistics.decide([0, 1], 0.5, "over", 0)
 
 
 OURS = [
@@ -60,7 +79,7 @@ def by_claim(results):
 def test_all_claims_of_the_paper_hold_where_the_numbers_are_the_papers():
   rows = all_claims(study_results.study())
   assert len({row["claim"] for row in rows}) == len(rows) == 17
-  assert [row["claim"] for row in rows if row["holds"] is not True] == []
+  assert [row["claim"] for row in rows if row["verdict"] != "holds"] == []
   assert [row["claim"] for row in rows if row["ours"]] == OURS
   order = ["Section 3", "Section 4", "App. D.2", "App. E", "App. F.1", "App. F.2"]
   assert list(dict.fromkeys(row["section"] for row in rows)) == order
@@ -102,17 +121,22 @@ def test_differences_use_the_interval_of_both_sides():
     (
       {"success_rate": {"standard": {"paper": rates(100)}, "adversarial": {"paper": rates(99)}}},
       "Adversarial training reduces the success rate by more than half (protocol paper)",
-      False,
+      "reversed",
     ),
     (
       {"success_rate": {"adversarial": {"paper": rates(6, control=5)}}},
+      "It does not alleviate the problem entirely (protocol paper)",
+      "no difference",
+    ),
+    (
+      {"success_rate": {"adversarial": {"paper": rates(10, control=5)}}},
       "It does not alleviate the problem entirely (protocol paper)",
       "undecided",
     ),
     (
       {"alteration": {"altered": alteration(0.0)}},
       "Similarities drop when the artefacts are removed",
-      "undecided",
+      "no difference",
     ),
     (
       {
@@ -122,7 +146,7 @@ def test_differences_use_the_interval_of_both_sides():
         }
       },
       "They drop more than in the network that never saw artefacts (control)",
-      False,
+      "reversed",
     ),
     # However much similarity drops: the same prototypes stay on top.
     (
@@ -133,12 +157,12 @@ def test_differences_use_the_interval_of_both_sides():
     (
       {"alteration": {"remedied": alteration(0.4, top_kept=100)}},
       "It does not resolve the problem completely",
-      False,
+      "undecided",
     ),
     (
       {"accuracy": {"altered": accuracies(820, 700)}},
       "Accuracy falls on the original test set",
-      False,
+      "reversed",
     ),
     # Nothing to close is no success of the remedy, however small what is left.
     (
@@ -149,25 +173,25 @@ def test_differences_use_the_interval_of_both_sides():
     (
       {"head_on_stomach": {"standard": head_on_stomach(share_below_attacked=mean(0.9, half=0.02))}},
       "That similarity is high among all similarities",
-      False,
+      "reversed",
     ),
   ],
 )
 def test_claims_that_do_not_hold(change, claim, wanted):
   rows = by_claim({**study_results.study(), **change})
-  assert rows[claim]["holds"] == wanted
+  assert rows[claim]["verdict"] == wanted
 
 
 @pytest.mark.parametrize(
   ("left", "wanted", "direction"),
   [
-    (0.4, True, "below"),
-    (-0.4, True, "below"),
-    (0.9, False, "below"),
-    (0.5, "undecided", "below"),
-    (-0.5, "undecided", "above"),
-    (-0.9, False, "above"),
-    (-3.0, False, "above"),
+    (0.4, "holds", "below"),
+    (-0.4, "holds", "below"),
+    (0.9, "reversed", "below"),
+    (0.5, "no difference", "below"),
+    (-0.5, "no difference", "above"),
+    (-0.9, "reversed", "above"),
+    (-3.0, "reversed", "above"),
   ],
 )
 def test_a_gap_that_opens_on_the_other_side_is_not_closed(left, wanted, direction):
@@ -175,11 +199,11 @@ def test_a_gap_that_opens_on_the_other_side_is_not_closed(left, wanted, directio
   row = by_claim({"alteration": drifts})[
     "Altering training images at random takes away most of the drop in similarity"
   ]
-  assert (row["holds"], row["direction"]) == (wanted, direction)
+  assert (row["verdict"], row["direction"]) == (wanted, direction)
   # What the row shows is what decided it.
   sign = 1 if direction == "above" else -1
   assert row["quantity"] == pytest.approx(left + sign * 0.5)
-  assert row["holds"] == statistics.decide(row["interval"], row["threshold"], direction)
+  assert row["verdict"] == statistics.decide(row["interval"], 0, direction, row["margin"])
   assert f"the first {'plus' if sign > 0 else 'minus'} 0.5 x the second" in row["evidence"]
   check_claims(row)
 
@@ -222,7 +246,7 @@ def test_numbers_of_no_image_decide_nothing():
           selection[name] = statistics.share([]) if "count" in metric else statistics.mean([])
   rows = all_claims({"alteration": empty})
   assert len(rows) == 6
-  assert {row["holds"] for row in rows} == {"undecided"}
+  assert {row["verdict"] for row in rows} == {"undecided"}
   assert all("n/a (" in row["evidence"] for row in rows)
   assert {row["quantity"] for row in rows} == {None}
 
@@ -232,19 +256,21 @@ def test_numbers_of_no_image_decide_nothing():
   [
     (statistics.mean([2.5]), "undecided"),
     (statistics.mean([2.4, 2.6] * 4), "undecided"),
-    (statistics.mean([2.4, 2.6] * 5), True),
+    (statistics.mean([2.4, 2.6] * 5), "holds"),
     (statistics.mean([2.5] * 50), "undecided"),
     (statistics.mean([0.0] * 50), "undecided"),
-    (share(50, 50), True),
-    (share(9, 9), True),
+    (share(50, 50), "holds"),
+    (share(9, 9), "holds"),
   ],
 )
 def test_a_mean_of_few_or_equal_values_decides_nothing(numbers, wanted):
-  (row,) = verdicts.of_metric("It is so", "Section 3", ("number", numbers))
-  assert row["holds"] == wanted
+  (row,) = verdicts.of_metric("It is so", "Section 3", ("number", numbers), verdicts.Rule(0.1))
+  assert row["verdict"] == wanted
   assert ("left undecided" in row["evidence"]) == (wanted == "undecided")
-  (row,) = verdicts.of_difference("So", "Section 3", ("a", numbers), ("b", mean(0.1)), factor=0.5)
-  assert row["holds"] == wanted
+  (row,) = verdicts.of_difference(
+    "So", "Section 3", ("a", numbers), ("b", mean(0.1)), verdicts.Rule(0.1), factor=0.5
+  )
+  assert row["verdict"] == wanted
 
 
 @pytest.mark.parametrize(
@@ -259,8 +285,54 @@ def test_a_mean_of_few_or_equal_values_decides_nothing(numbers, wanted):
 def test_an_open_verdict_says_what_is_missing_and_what_to_do(values, missing):
   numbers = ("number", statistics.mean(values))
   for (row,) in (
-    verdicts.of_metric("It is so", "Section 3", numbers),
-    verdicts.of_difference("It is so", "Section 3", numbers, ("other", mean(0.1))),
+    verdicts.of_metric("It is so", "Section 3", numbers, verdicts.Rule(0.1)),
+    verdicts.of_difference(
+      "It is so", "Section 3", numbers, ("other", mean(0.1)), verdicts.Rule(0.1)
+    ),
   ):
     assert re.search(missing, row["evidence"])
     assert ("no interval" in row["evidence"]) == (len(values) == 1)
+
+
+# --- accuracies, image by image
+
+
+def test_accuracies_are_compared_image_by_image():
+  """21 images are right after standard training alone, 1 after the other: 20 of 1000 less."""
+  results = study_results.study()
+  standard, adversarial = (
+    results["accuracy"][name]["test"] for name in ("standard", "adversarial")
+  )
+  right = np.arange(1000) < 800
+  other = right.copy()
+  other[:21], other[900] = False, True
+  for record, hits in ((standard, right), (adversarial, other)):
+    record["hits"]["clean"], record["clean"] = packed(hits), statistics.share(hits)
+  row = by_claim(results)["It comes at a drop in accuracy on the test set"]
+  assert row["quantity"] == pytest.approx(0.02)
+  assert row["interval"] == list(statistics.tango_interval(21, 1, 1000))
+  assert row["p"] == pytest.approx(2 * (1 + 22) / 2**22)  # binomial, 1 of 22 or fewer, twice
+  assert row["verdict"] == "holds"
+  check_claims(row)
+
+
+def test_one_discordant_image_refutes_nothing():
+  """The bootstrap's upper end was exactly 0 then, and the claim refuted."""
+  results = study_results.study()
+  results["accuracy"]["altered"] = accuracies(801, 800)
+  row = by_claim(results)["Accuracy falls on the original test set"]
+  assert row["verdict"] == "no difference"
+
+
+def test_holms_p_is_adjusted_for_all_claims_that_have_one():
+  rows = [row for row in all_claims(study_results.study()) if "p" in row]
+  assert len(rows) == 3
+  wanted = statistics.holm([row["p"] for row in rows])
+  assert [row["p_holm"] for row in rows] == list(wanted)
+  check_claims(*rows)
+
+
+def test_hits_are_packed_and_unpacked():
+  hits = np.random.default_rng(0).random(37) < 0.5
+  assert (unpacked(packed(hits), 37) == hits).all()
+  assert (unpacked(packed(hits[:0]), 0) == hits[:0]).all()

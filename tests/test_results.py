@@ -135,9 +135,9 @@ BROKEN = [
   ("config.train.data.name", DELETE, "config.train.data: .* required field `name`"),
   ("config.train.seed", "x", "config.train.seed: Expected `int`, got `str`"),
   ("config.train.protocol", DELETE, "config.train: .* required field `protocol`"),
-  ("claims.0.holds", "yes", r"claims\[0\]: holds 'yes' is not true, false"),
-  ("claims.0.holds", None, r"claims\[0\]: holds None"),
-  ("claims.0.holds", False, r"claims\[0\]: holds: False, but by its interval"),
+  ("claims.0.verdict", "yes", r"claims\[0\]\.verdict: Invalid enum value 'yes'"),
+  ("claims.0.verdict", None, r"claims\[0\]\.verdict"),
+  ("claims.0.verdict", "reversed", r"claims\[0\]: verdict reversed, but by its interval"),
   ("claims.2.evidence", DELETE, r"claims\[2\]: .* missing required field `evidence`"),
   ("claims.2.threshold", DELETE, r"claims\[2\]: .* missing required field `threshold`"),
 ]
@@ -162,7 +162,7 @@ def test_what_is_wrong_is_named_by_its_path(path, value, words):
 
 def test_an_open_verdict_is_allowed():
   found = whole_study()
-  found["claims"][0]["holds"] = "undecided"
+  found["claims"][0]["verdict"] = "undecided"
   check(found)
 
 

@@ -28,10 +28,12 @@ from jprotop.prototypes import accuracy, selectors
 from jprotop.prototypes.see import see
 from jprotop.report import canvas, curves, tables
 from jprotop.report.paper_tables import NETWORK_NAMES
-from jprotop.report.verdicts import closes, of_difference, of_metric
-from jprotop.runs.records import Mean, Record, Share
+from jprotop.report.verdicts import Rule, closes, of_paired
+from jprotop.runs.records import Paired, Record, Share
 from jprotop.runs.run import Run
 
+# A difference of accuracies that is too small to matter.
+_SMALL = 0.02
 _SHARES = ("clean", "altered", "altered_every_class", "pgd_accuracy")
 
 
@@ -40,6 +42,17 @@ class Classes(msgspec.Struct, forbid_unknown_fields=True):
 
   clean: Share
   altered: Share | None = None
+
+
+class Hits(msgspec.Struct, forbid_unknown_fields=True):
+  """Which images are right, in their order, as `prototypes.accuracy.packed` writes them.
+
+  So any two networks, or two versions of the images, can be compared image by image.
+  """
+
+  clean: str
+  altered: str
+  pgd_accuracy: str
 
 
 class SplitAccuracy(Record):
@@ -53,8 +66,9 @@ class SplitAccuracy(Record):
   altered_every_class: Share
   altered_classes: Classes
   other_classes: Classes
-  altered_minus_clean: Mean
+  altered_minus_clean: Paired
   pgd_accuracy: Share
+  hits: Hits
   alteration: str
   parameter: float
   classes: list[str]
@@ -77,10 +91,16 @@ def measure(
       images.altered(run.scheme.of_every_class()),
     )
   )
+  right = {
+    "clean": clean.argmax(axis=1) == images.label,
+    "altered": altered.argmax(axis=1) == images.label,
+    "pgd_accuracy": _right_under_pgd(run, images, clean),
+  }
   numbers = {
-    "clean": accuracy.accuracy(clean, images.label),
+    "clean": statistics.share(right["clean"]),
     **alterations(clean, altered, every, images.label, run.scheme),
-    "pgd_accuracy": _pgd_accuracy(run, images, clean),
+    "pgd_accuracy": statistics.share(right["pgd_accuracy"]),
+    "hits": {name: accuracy.packed(hits) for name, hits in right.items()},
     "alteration": run.scheme.name,
     "parameter": run.scheme.parameter,
     "classes": [run.class_names[label] for label in run.scheme.classes],
@@ -114,12 +134,11 @@ def alterations(
     "altered_every_class": accuracy.accuracy(every, label),
     "altered_classes": {name: statistics.share(hits[covered]) for name, hits in right.items()},
     "other_classes": {"clean": statistics.share(right["clean"][~covered])},
-    # Paired: the same images with and without the alteration.
-    "altered_minus_clean": statistics.mean(right["altered"].astype(float) - right["clean"]),
+    "altered_minus_clean": statistics.paired_difference(right["altered"], right["clean"]),
   }
 
 
-def _pgd_accuracy(run: Run, split: Split, clean: np.ndarray) -> dict:
+def _right_under_pgd(run: Run, split: Split, clean: np.ndarray) -> np.ndarray:
   """Only what is right on the clean image can stay right, so only that is attacked."""
   hits = clean.argmax(axis=1) == split.label
   indices = np.flatnonzero(hits)
@@ -132,7 +151,7 @@ def _pgd_accuracy(run: Run, split: Split, clean: np.ndarray) -> dict:
     batch_size=rows_of(run),
   )
   hits[indices] = attacked.argmax(axis=1) == split.label[indices]
-  return statistics.share(hits)
+  return hits
 
 
 def tell(record: Mapping[str, Any], out: pathlib.Path) -> Iterator[str]:
@@ -144,42 +163,56 @@ def tell(record: Mapping[str, Any], out: pathlib.Path) -> Iterator[str]:
 
 
 def _gap(results: Mapping[str, Any], network: str) -> dict | None:
-  return _number(results, network, "altered_minus_clean")
+  found = _tested(results, network)
+  return found and found["altered_minus_clean"]
 
 
-def _number(results: Mapping[str, Any], network: str, name: str) -> dict | None:
-  return results.get("accuracy", {}).get(network, {}).get("test", {}).get(name)
+def _tested(results: Mapping[str, Any], network: str) -> dict | None:
+  return results.get("accuracy", {}).get(network, {}).get("test")
+
+
+def _between(results: Mapping[str, Any], name: str, a: str, b: str) -> dict | None:
+  """How much more often network a is right than network b, on the same test images."""
+  found = [_tested(results, network) for network in (a, b)]
+  if None in found or len({record[name]["total"] for record in found}) != 1:
+    return None
+  total = found[0][name]["total"]
+  return statistics.paired_difference(
+    *(accuracy.unpacked(record["hits"][name], total) for record in found)
+  )
 
 
 def claims(results: Mapping[str, Any]) -> list[dict]:
   """What App. E and F say of accuracies."""
-  clean, robust = (
-    {network: _number(results, network, name) for network in ("standard", "adversarial")}
-    for name in ("clean", "pgd_accuracy")
-  )
+  gaps = {network: _gap(results, network) for network in ("altered", "remedied")}
   return [
-    *of_metric(
+    *of_paired(
       "Accuracy falls on the original test set",
       "App. E",
-      ("accuracy, altered minus original", _gap(results, "altered")),
+      "accuracy of the altered network, altered minus original",
+      gaps["altered"],
+      Rule(_SMALL),
     ),
-    *of_difference(
+    *of_paired(
       "It comes at a drop in accuracy on the test set",
       "App. F.1",
-      ("standard training", clean["standard"]),
-      ("adversarial training", clean["adversarial"]),
+      "standard minus adversarial training",
+      _between(results, "clean", "standard", "adversarial"),
+      Rule(_SMALL),
     ),
-    *of_difference(
+    *of_paired(
       "It raises accuracy under attack",
       "App. F.1",
-      ("adversarial training", robust["adversarial"]),
-      ("standard training", robust["standard"]),
+      "adversarial minus standard training",
+      _between(results, "pgd_accuracy", "adversarial", "standard"),
+      Rule(_SMALL),
       ours=True,
     ),
     *closes(
       "Altering training images at random closes most of the gap in accuracy",
-      ("altered minus original, with augmentation", _gap(results, "remedied")),
-      ("without", _gap(results, "altered")),
+      ("altered minus original, with augmentation", gaps["remedied"]),
+      ("without", gaps["altered"]),
+      margin=_SMALL,
     ),
   ]
 

@@ -58,7 +58,7 @@ from jprotop.files import atomic_path, ensure_folder
 from jprotop.prototypes import selectors
 from jprotop.prototypes.see import see
 from jprotop.report import canvas, curves, panels
-from jprotop.report.verdicts import of_difference, of_metric
+from jprotop.report.verdicts import Rule, of_difference, of_metric
 from jprotop.report.wording import format_mean
 from jprotop.runs.config import PROTOCOLS
 from jprotop.runs.run import Run
@@ -201,17 +201,19 @@ def claims(results: Mapping[str, Any]) -> list[dict]:
       "Section 3",
       ("moved, prediction kept", metrics.get("moved_and_prediction_kept")),
       ("moved by random noise", metrics.get("control_moved")),
+      Rule(0.05),
     ),
     *of_metric(
       "The similarity at the wrong place is even higher than on the clean image",
       "Section 3",
       ("similarity in S_noisy minus the clean maximum", metrics.get("exceeds_clean_maximum_by")),
+      Rule(0.1),
     ),
     *of_metric(
       "That similarity is high among all similarities",
       "Section 3",
       ("share of all clean similarities that lie below it", metrics.get("share_below_attacked")),
-      threshold=0.95,
+      Rule(0.02, threshold=0.95),
       note=f"; the threshold is ours{note}",
     ),
   ]

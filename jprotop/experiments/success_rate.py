@@ -38,7 +38,7 @@ from jprotop.prototypes import accuracy, selectors
 from jprotop.prototypes.see import see
 from jprotop.report import canvas, success_charts, tables
 from jprotop.report.paper_tables import success_rate
-from jprotop.report.verdicts import of_difference
+from jprotop.report.verdicts import Rule, of_difference
 from jprotop.runs import run as runs
 from jprotop.runs.config_keys import names_in
 from jprotop.runs.run import Run
@@ -205,8 +205,8 @@ def claims(results: Mapping[str, Any]) -> list[dict]:
       "App. F.1",
       ("adversarial training", rate["adversarial", protocol]),
       ("standard training", rate["standard", protocol]),
+      Rule(0.05, direction="below"),
       factor=0.5,
-      direction="below",
     )
   adversarial = results.get("success_rate", {}).get("adversarial", {})
   for protocol in RULES:
@@ -217,6 +217,7 @@ def claims(results: Mapping[str, Any]) -> list[dict]:
       "App. F.1",
       ("adversarial training", rate["adversarial", protocol]),
       ("random noise on the same network", control),
+      Rule(0.05),
     )
   return found
 

@@ -41,6 +41,16 @@ def accuracy(scores: Real[np.ndarray, "N C"], label: Int[np.ndarray, " N"]) -> d
   return statistics.share(scores.argmax(axis=1) == label)
 
 
+def packed(hits: Bool[np.ndarray, " N"]) -> str:
+  """Which of N images are right, as hexadecimal digits; the first bit is the first image's."""
+  return np.packbits(hits).tobytes().hex()
+
+
+def unpacked(digits: str, count: int) -> Bool[np.ndarray, " {count}"]:
+  """What `packed` was given, of `count` images."""
+  return np.unpackbits(np.frombuffer(bytes.fromhex(digits), np.uint8), count=count).astype(bool)
+
+
 def confusion_matrix(
   scores: Real[np.ndarray, "N C"], label: Int[np.ndarray, " N"]
 ) -> Int[np.ndarray, "C C"]:

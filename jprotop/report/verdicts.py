@@ -1,26 +1,46 @@
 """A claim about a number: whether it lies above or below a threshold, decided by its interval.
 
-Each verdict is a row as jprotop.experiments.claims describes it.
+Each verdict is a row as `jprotop.runs.records.Claim` describes it. Every claim has a margin, what
+is too small to matter, in its quantity's unit; `jprotop.statistics.decide` has the rule.
 """
+
+from collections.abc import Sequence
+from typing import NamedTuple
 
 from jprotop import statistics
 from jprotop.report.wording import format_mean, format_share, interval_of
 
+
+class Rule(NamedTuple):
+  """On which side of a threshold a number is claimed to lie, and what is too small to matter."""
+
+  margin: float
+  threshold: float = 0.0
+  direction: str = "above"
+
+  def decide(self, interval: Sequence[float] | None) -> statistics.Verdict:
+    return statistics.decide(interval, self.threshold, self.direction, self.margin)
+
+  def __str__(self) -> str:
+    return f"claimed {self.direction} {self.threshold:g} (margin {self.margin:g})"
+
+
 # A bootstrap interval of fewer values is too narrow to decide by.
 _FEWEST = 10
+# Of two sides of one claim, the one that agrees less is shown.
+_WORST_FIRST = ("reversed", "no difference", "undecided", "holds")
 
 
 def of_metric(
   claim: str,
   section: str,
   metric: tuple[str, dict | None],
+  rule: Rule,
   *,
-  threshold: float = 0.0,
-  direction: str = "above",
   note: str = "",
   ours: bool = False,
 ) -> list[dict]:
-  """The claim that a metric (label, numbers) lies above or below a threshold, as a list of one.
+  """The claim about a metric (label, numbers) by a rule, as a list of one.
 
   An empty list where the numbers are None: they were not measured. `ours`: the paper does not say
   so.
@@ -28,8 +48,8 @@ def of_metric(
   label, numbers = metric
   if numbers is None:
     return []
-  evidence = f"{label}: {text(numbers)}, claimed {direction} {threshold:g}{note}"
-  row = _row(claim, section, evidence, numbers, threshold, direction, ours)
+  evidence = f"{label}: {text(numbers)}, {rule}{note}"
+  row = _row((claim, section, ours), evidence, numbers, rule)
   return [_unless_weak(row, numbers)]
 
 
@@ -38,13 +58,13 @@ def of_difference(
   section: str,
   a: tuple[str, dict | None],
   b: tuple[str, dict | None],
+  rule: Rule,
   *,
   factor: float = 1.0,
-  direction: str = "above",
   note: str = "",
   ours: bool = False,
 ) -> list[dict]:
-  """The claim that a - factor * b, of two metrics (label, numbers), lies above or below 0.
+  """The claim about a - factor * b, of two metrics (label, numbers), by a rule.
 
   Two metrics of the same images are taken as independent. That makes the interval a little wide
   where they are positively correlated, and too narrow where negatively; with a factor below 0, a
@@ -63,14 +83,51 @@ def of_difference(
   sign = "plus" if factor < 0 else "minus"
   evidence = (
     f"{label_a}: {text(of_a)}; {label_b}: {text(of_b)}; the first {sign} {second}: "
-    f"{said}, claimed {direction} 0{note}"
+    f"{said}, {rule}{note}"
   )
-  row = _row(claim, section, evidence, difference, 0.0, direction, ours)
+  row = _row((claim, section, ours), evidence, difference, rule)
   return [_unless_weak(row, of_a, of_b)]
 
 
+def of_paired(
+  claim: str,
+  section: str,
+  label: str,
+  difference: dict | None,
+  rule: Rule,
+  *,
+  ours: bool = False,
+) -> list[dict]:
+  """The claim about a difference of two shares of the same images, by a rule.
+
+  Args:
+    difference: of `statistics.paired_difference`, or None: not measured.
+  """
+  if difference is None:
+    return []
+  text = f"{label}: {of_pairs(difference)}, {rule}"
+  row = _row((claim, section, ours), text, difference, rule)
+  return [{**_unless_weak(row, difference), "p": difference["p"]}]
+
+
+def of_pairs(difference: dict) -> str:
+  """A paired difference in points, with its interval, its discordant images and its p."""
+  if difference["value"] is None:
+    return "n/a (n = 0)"
+  low, high = (100 * end for end in difference["interval"])
+  return (
+    f"{100 * difference['value']:.1f} points (n = {difference['total']}; 95% CI {low:.1f} to "
+    f"{high:.1f}; {difference['only_a']} images are right in the first alone, "
+    f"{difference['only_b']} in the second alone, McNemar p = {difference['p']:.2g})"
+  )
+
+
 def closes(
-  claim: str, after: tuple[str, dict | None], before: tuple[str, dict | None]
+  claim: str,
+  after: tuple[str, dict | None],
+  before: tuple[str, dict | None],
+  *,
+  margin: float,
 ) -> list[dict]:
   """That less than half of a gap is left, on either side of 0; undecided without a gap to close.
 
@@ -82,8 +139,8 @@ def closes(
       "App. F.2",
       after,
       before,
+      Rule(margin, direction=direction),
       factor=factor,
-      direction=direction,
       note="; the threshold is ours",
       ours=True,
     )
@@ -92,24 +149,18 @@ def closes(
   if before[1] is None or not all(sides):
     return []
   (not_closed,), (overshot,) = sides
-  row = min(not_closed, overshot, key=lambda side: [False, "undecided", True].index(side["holds"]))
+  row = min(not_closed, overshot, key=lambda side: _WORST_FIRST.index(side["verdict"]))
   if row is overshot:
     row["evidence"] += "; a gap to the other side is none that is closed"
-  if statistics.decide(before[1]["interval"], 0, "above") is not True:
-    row["holds"] = "undecided"
+  if Rule(margin).decide(before[1]["interval"]) != "holds":
+    row["verdict"] = "undecided"
     row["evidence"] += "; without augmentation no gap was found that could be closed"
   return [row]
 
 
-def _row(
-  claim: str,
-  section: str,
-  evidence: str,
-  numbers: dict,
-  threshold: float,
-  direction: str,
-  ours: bool,
-) -> dict:
+def _row(what: tuple[str, str, bool], evidence: str, numbers: dict, rule: Rule) -> dict:
+  """The verdict on a claim: its words, its section, and whether it is ours."""
+  claim, section, ours = what
   return {
     "claim": claim,
     "section": section,
@@ -117,9 +168,8 @@ def _row(
     "evidence": evidence,
     "quantity": numbers["value"],
     "interval": numbers["interval"],
-    "threshold": threshold,
-    "direction": direction,
-    "holds": statistics.decide(numbers["interval"], threshold, direction),
+    **rule._asdict(),
+    "verdict": rule.decide(numbers["interval"]),
   }
 
 
@@ -128,20 +178,21 @@ def _unless_weak(row: dict, *numbers: dict) -> dict:
   little; its evidence then says what is missing.
 
   A mean over very few images, or over images that all have one value, has an interval of almost or
-  exactly no width. Shares have Wilson intervals, which know better.
+  exactly no width. Shares have intervals (Wilson, Tango)
+  that know better.
   """
   reasons = dict.fromkeys(map(_weakness, numbers))
   why = "; ".join(reason for reason in reasons if reason)
   if not why:
     return row
-  return {**row, "holds": "undecided", "evidence": f"{row['evidence']}; left undecided: {why}"}
+  return {**row, "verdict": "undecided", "evidence": f"{row['evidence']}; left undecided: {why}"}
 
 
 def _weakness(numbers: dict) -> str:
   """Why a share's or a mean's interval decides nothing, and what to do; nothing where it does."""
   if numbers["value"] is None:
     return "there is no such image; measure more"
-  if "count" in numbers:
+  if "count" in numbers or "only_a" in numbers:
     return ""
   total, (low, high) = numbers["total"], numbers["interval"]
   if total < _FEWEST:
@@ -156,5 +207,7 @@ def _weakness(numbers: dict) -> str:
 
 
 def text(metric: dict) -> str:
-  """A share in percent or a mean, with its count and interval."""
+  """A share in percent, a paired difference in points or a mean, with its count and interval."""
+  if "only_a" in metric:
+    return of_pairs(metric)
   return format_share(metric) if "count" in metric else format_mean(metric, digits=3)

@@ -9,9 +9,9 @@ import msgspec
 
 from jprotop.errors import InputError
 from jprotop.runs.config import NETWORKS
-from jprotop.statistics import decide
+from jprotop.statistics import Verdict, decide
 
-FORM = 2  # of results.json; jprotop 0.1 wrote another
+FORM = 3  # of results.json; earlier versions of jprotop wrote others
 _TABLES = ("table1", "table2", "table3", "table4", "targets")
 # {experiment: {network: {path below the network's folder: hash}}} of what was written.
 FILES = dict[str, dict[str, dict[str, str]]]
@@ -38,6 +38,22 @@ class Mean(msgspec.Struct, forbid_unknown_fields=True):
 
   def __post_init__(self):
     _check_metric(self)
+
+
+class Paired(msgspec.Struct, forbid_unknown_fields=True):
+  """A difference of two shares of the same images: see statistics.paired_difference."""
+
+  value: float | None
+  total: int
+  only_a: int
+  only_b: int
+  interval: tuple[float, float] | None
+  p: float | None
+
+  def __post_init__(self):
+    _check_metric(self)
+    if self.value is not None and not _equal(self.value, (self.only_a - self.only_b) / self.total):
+      raise ValueError(f"value {self.value} is not ({self.only_a} - {self.only_b})/{self.total}")
 
 
 class Number(msgspec.Struct, forbid_unknown_fields=True):
@@ -71,7 +87,11 @@ class Record(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
 
 
 class Claim(msgspec.Struct, forbid_unknown_fields=True):
-  """Whether a statement holds here; its verdict follows from the interval, or is left open."""
+  """What was found of a statement; its verdict follows from the interval, or is left open.
+
+  p is that of a paired difference of shares being none, p_holm the same adjusted for all claims of
+  the study that have one.
+  """
 
   claim: str
   section: str
@@ -81,14 +101,15 @@ class Claim(msgspec.Struct, forbid_unknown_fields=True):
   interval: tuple[float, float] | None
   threshold: float
   direction: str
-  holds: Any
+  margin: float
+  verdict: Verdict
+  p: float | None = None
+  p_holm: float | None = None
 
   def __post_init__(self):
-    if not (isinstance(self.holds, bool) or self.holds == "undecided"):
-      raise ValueError(f'holds {self.holds!r} is not true, false or "undecided"')
-    verdict = decide(self.interval, self.threshold, self.direction)
-    if self.holds not in (verdict, "undecided"):
-      raise ValueError(f"holds: {self.holds}, but by its interval {self.interval} it is {verdict}")
+    found = decide(self.interval, self.threshold, self.direction, self.margin)
+    if self.verdict not in (found, "undecided"):
+      raise ValueError(f"verdict {self.verdict}, but by its interval {self.interval} it is {found}")
 
 
 class _Model(msgspec.Struct):
@@ -119,7 +140,7 @@ class Row(msgspec.Struct):
   backbone: str
 
 
-def _check_metric(metric: Share | Mean | Number | OverSeeds) -> None:
+def _check_metric(metric: Share | Mean | Paired | Number | OverSeeds) -> None:
   """ValueError where value, count, total and interval contradict each other."""
   value, total, count = metric.value, metric.total, getattr(metric, "count", None)
   if value is None or total == 0:
