@@ -9,10 +9,28 @@ os.environ["JAX_PLATFORMS"] = "cpu"
 _DEVICES = "--xla_force_host_platform_device_count=2"
 os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {_DEVICES} {FAST_COMPILATION}".strip()
 
+import flax.struct  # noqa: E402
 import jax  # noqa: E402
 import jax.numpy as jnp  # noqa: E402
+import jaxtyping  # noqa: E402
 import numpy as np  # noqa: E402
 import pytest  # noqa: E402
+
+_pytree = flax.struct.dataclass
+
+
+def _unchecked_pytree(*args, **kwargs):
+  """A pytree's fields hold whatever JAX puts there: shapes, placeholders, arrays per device."""
+  made = _pytree(*args, **kwargs)
+  made.__no_type_check__ = True
+  return made
+
+
+# All that the package annotates is checked where a test calls it; int may stand for float.
+flax.struct.dataclass = _unchecked_pytree
+jaxtyping.install_import_hook(
+  "jprotop", "beartype.beartype(conf=beartype.BeartypeConf(is_pep484_tower=True))"
+)
 
 from jprotop.prototypes import protopnet  # noqa: E402
 
