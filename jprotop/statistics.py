@@ -5,8 +5,7 @@ from typing import Literal
 
 import numpy as np
 import scipy  # Not scipy.stats, which takes a second to load: its first use does that.
-from jaxtyping import Float, Int, Real
-from numpy.typing import ArrayLike
+from jaxtyping import Bool, Float, Int, Real
 
 Verdict = Literal[True, False, "undecided"]
 
@@ -25,12 +24,12 @@ def wilson_interval(count: int, total: int, confidence: float = 0.95) -> tuple[f
 
 
 def bootstrap_interval(
-  values: ArrayLike,
+  values: Sequence[float] | Real[np.ndarray, " N"],
   confidence: float = 0.95,
   *,
   resamples: int = 2000,
   seed: int = 0,
-  weights: ArrayLike | None = None,
+  weights: Real[np.ndarray, " N"] | None = None,
 ) -> tuple[float, float]:
   """Percentile bootstrap interval of the mean of values (Efron 1979).
 
@@ -38,7 +37,7 @@ def bootstrap_interval(
   have an interval of no width.
 
   Args:
-    weights: positive [N], of a weighted mean; each goes with its value wherever it is drawn.
+    weights: positive, of a weighted mean; each goes with its value wherever it is drawn.
   """
   values = np.asarray(values, np.float64)
   if not values.size or not np.isfinite(values).all():
@@ -60,13 +59,13 @@ def bootstrap_interval(
 
 
 def _weighted_mean(
-  values: np.ndarray, weights: np.ndarray, axis: int = -1
-) -> np.ndarray | np.floating:
+  values: Real[np.ndarray, "*n"], weights: Real[np.ndarray, "*n"], axis: int = -1
+) -> Float[np.ndarray, "..."] | np.floating:
   return (values * weights).sum(axis=axis) / weights.sum(axis=axis)
 
 
-def share(successes: ArrayLike) -> dict:
-  """{value, count, total, interval} of a sequence of booleans, with its Wilson interval."""
+def share(successes: Sequence[bool] | Bool[np.ndarray, " N"]) -> dict:
+  """{value, count, total, interval} of what is true, with its Wilson interval."""
   successes = np.asarray(successes, bool)
   count, total = int(successes.sum()), successes.size
   value = count / total if total else None
@@ -74,8 +73,10 @@ def share(successes: ArrayLike) -> dict:
   return {"value": value, "count": count, "total": total, "interval": interval}
 
 
-def mean(values: ArrayLike, weights: ArrayLike | None = None) -> dict:
-  """{value, total, interval} of a sequence of numbers, with its bootstrap interval.
+def mean(
+  values: Sequence[float] | Real[np.ndarray, " N"], weights: Real[np.ndarray, " N"] | None = None
+) -> dict:
+  """{value, total, interval} of numbers, with its bootstrap interval.
 
   Args:
     weights: positive, one a number; None: all are equal.

@@ -133,7 +133,7 @@ def _table(path: pathlib.Path, columns: int, kind: Callable = str) -> dict[int, 
     try:
       key, values = int(fields[0]), [kind(value) for value in fields[1:]]
     except ValueError:
-      values = []
+      key, values = -1, []
     if len(values) != columns:
       raise InputError(
         f"{path}, line {number}: {line!r} is not a number and {columns} values after it"
