@@ -115,6 +115,5 @@ def main() -> None:
   if given.collect:
     collect_runs(given.collect, workdir)
     return
-  named = {name: given[name].value for name in NETWORKS if given[name].value}
-  networks = {name: user_path(folder) for name, folder in named.items()}
+  networks = {name: user_path(out) for name in NETWORKS if (out := given[name].value)}
   reproduce(cli.config(), workdir, networks, given.only)

@@ -71,6 +71,10 @@ class Scheme:
       return np.ones(np.shape(label), bool)
     return np.isin(label, self.classes)
 
+  def altered_classes(self, num_classes: int) -> tuple[int, ...]:
+    """The labels of the classes whose images are altered."""
+    return tuple(range(num_classes)) if self.classes is None else self.classes
+
   def of_every_class(self) -> "Scheme":
     """The same, of every image."""
     return dataclasses.replace(self, classes=None)

@@ -15,6 +15,7 @@ from typing import Any
 
 import msgspec
 import numpy as np
+from jaxtyping import Float, Int
 
 from jprotop import statistics
 from jprotop.attacks import class_pgd
@@ -88,13 +89,13 @@ def measure(
 
 
 def alterations(
-  clean: np.ndarray,
-  altered: np.ndarray,
-  every: np.ndarray,
-  label: np.ndarray,
+  clean: Float[np.ndarray, "N C"],
+  altered: Float[np.ndarray, "N C"],
+  every: Float[np.ndarray, "N C"],
+  label: Int[np.ndarray, " N"],
   scheme: Scheme,
 ) -> dict:
-  """What an alteration does to accuracy, from logits [N, C] of the same N images.
+  """What an alteration does to accuracy, from logits of the same images.
 
   Args:
     clean, altered, every: of the images as they are, altered where the scheme says, and all
@@ -112,7 +113,7 @@ def alterations(
   }
 
 
-def _pgd_accuracy(run: Run, split: Split, clean: np.ndarray) -> dict:
+def _pgd_accuracy(run: Run, split: Split, clean: Float[np.ndarray, "N C"]) -> dict:
   """Only what is right on the clean image can stay right, so only that is attacked."""
   hits = clean.argmax(axis=1) == split.label
   indices = np.flatnonzero(hits)

@@ -5,6 +5,7 @@ import pathlib
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from jprotop import statistics
 from jprotop.experiments.experiment import EXPERIMENTS, Experiment, Passage, Pictures
 from jprotop.experiments.head_on_stomach_text import head_to_stomach
 from jprotop.report import tables
@@ -75,7 +76,11 @@ def _passages(
     found = results.get(experiment.name, {})
     shown: set[str] = set()
     for passage in experiment.passages if found else ():
-      wanted = passage.pictures if study else _own_pictures(experiment, passage, *folders, shown)
+      wanted = (
+        passage.pictures
+        if study
+        else _own_pictures(experiment, passage, next(iter(folders)), shown)
+      )
       pictures, missing = [], 0
       for which in wanted:
         if which.network in found and which.network in folders:
@@ -148,8 +153,8 @@ def study_summary(results: Results) -> str:
   train = results["config"]["train"]
   claims = [claim for claim in results.get("claims", []) if not claim["ours"]]
   text = f"{train['model']['backbone']} on {train['data']['name']}, protocol {train['protocol']}. "
-  counts = {name: sum(c["holds"] is name for c in claims) for name in (True, False)}
-  counts["undecided"] = sum(c["holds"] == "undecided" for c in claims)
+  verdicts: tuple[statistics.Verdict, ...] = (True, False, "undecided")
+  counts = {verdict: sum(c["holds"] == verdict for c in claims) for verdict in verdicts}
   if claims:
     hold, fail, leave = (
       f"{count} {one if count == 1 else more}"

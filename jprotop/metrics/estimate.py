@@ -4,6 +4,7 @@ import dataclasses
 from typing import Any, Literal, TypeVar
 
 import numpy as np
+from jaxtyping import Bool, Real
 
 from jprotop import statistics
 
@@ -31,15 +32,21 @@ class Estimate:
   count: int | None = None
 
   @classmethod
-  def of_share(cls: type[Kind], successes: np.ndarray, unit: Unit, **found: Any) -> Kind:
-    """A share of the units, from booleans [M]; `found` are the further fields of a class."""
+  def of_share(
+    cls: type[Kind], successes: Bool[np.ndarray, " M"], unit: Unit, **found: Any
+  ) -> Kind:
+    """A share of the units, from whether each counts; `found` are the further fields of a class."""
     return cls._of(statistics.share(successes), unit, found)
 
   @classmethod
   def of_mean(
-    cls: type[Kind], values: np.ndarray, unit: Unit, weights: np.ndarray | None = None, **found: Any
+    cls: type[Kind],
+    values: Real[np.ndarray, " M"],
+    unit: Unit,
+    weights: Real[np.ndarray, " M"] | None = None,
+    **found: Any,
   ) -> Kind:
-    """A mean over the units, from numbers [M]. Those that are NaN have none, and do not count."""
+    """A mean over the units, from numbers. Those that are NaN have none, and do not count."""
     values = np.asarray(values, np.float64)
     there = ~np.isnan(values)
     weights = None if weights is None else np.asarray(weights)[there]

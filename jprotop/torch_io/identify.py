@@ -7,6 +7,7 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 import numpy as np
+from jaxtyping import Shaped
 
 from jprotop.errors import InputError, excerpt
 from jprotop.networks.families import FAMILIES, Family
@@ -33,14 +34,14 @@ class Identified:
 def identify(
   file: TorchFile,
   *,
-  prototype_class: np.ndarray | None = None,
+  prototype_class: Shaped[np.ndarray, "..."] | None = None,
   similarity: str | None = None,
 ) -> Identified:
   """The network of a checkpoint.
 
   Args:
     file: as `torch_files.read` returns it.
-    prototype_class: int [P], where the file cannot tell; a whole module can, and must agree.
+    prototype_class: where the file cannot tell; a whole module can, and must agree.
     similarity: "log" or "linear", likewise; None: the module's, else "log".
 
   Raises:
@@ -97,8 +98,9 @@ def _nearest(state: Mapping[str, np.ndarray], count: int, depth: int, classes: i
 
 def _family(features: Collection[str]) -> Family:
   """The family that most of a backbone's names speak for; of equals the first."""
-  known = [family for family in FAMILIES if family.names]
-  return max(known, key=lambda f: sum(bool(re.match(f.names.mark, name)) for name in features))
+  known = [(own.mark, family) for family in FAMILIES if (own := family.names)]
+  _, most = max(known, key=lambda each: sum(bool(re.match(each[0], name)) for name in features))
+  return most
 
 
 def _similarity(attributes: Mapping[str, Any], given: str | None) -> tuple[str, str]:
