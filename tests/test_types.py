@@ -1,16 +1,17 @@
 """Annotations are checked at every call of a test: shapes, kinds of numbers, and plain types."""
 
+import ast
 import importlib
-import pkgutil
-import sys
 
 import jax
 import jax.numpy as jnp
+import jaxtyping
 import numpy as np
 import pytest
+from conftest import CHECKED
 from jaxtyping import TypeCheckError
+from test_imports import LIBRARY, name_of, syntax_tree
 
-import jprotop
 from jprotop import regions
 from jprotop.attacks.perturb import Views
 from jprotop.attacks.pgd import State
@@ -61,14 +62,36 @@ def test_a_pytree_may_hold_whatever_jax_puts_there():
   assert jax.tree.map(jnp.shape, state).x == (2, 8, 8, 3)
 
 
-def test_no_module_was_imported_before_its_annotations_could_be_checked():
-  for name in ("attacks", "data", "networks", "prototypes"):
-    package = importlib.import_module(f"jprotop.{name}")
-    for module in pkgutil.iter_modules(package.__path__, f"jprotop.{name}."):
-      importlib.import_module(module.name)
-  loaders = {
-    name: type(module.__spec__.loader).__name__
-    for name, module in sys.modules.items()
-    if name.split(".")[0] == jprotop.__name__
-  }
-  assert {name for name, loader in loaders.items() if "axtyping" not in loader} == set()
+@pytest.mark.parametrize("name", CHECKED)
+def test_no_room_was_imported_before_its_annotations_could_be_checked(name):
+  assert "Jaxtyping" in type(importlib.import_module(name).__spec__.loader).__name__
+
+
+def bare_arrays(annotation):
+  """The arrays in an annotation whose shape it does not say."""
+  if isinstance(annotation, ast.Subscript) and ast.unparse(annotation.value) in dir(jaxtyping):
+    return []
+  if ast.unparse(annotation) in ("np.ndarray", "jax.Array", "Array"):
+    return [ast.unparse(annotation)]
+  # A dictionary's arrays may be of several shapes, which its docstring says.
+  if isinstance(annotation, ast.Subscript) and ast.unparse(annotation.value) in ("dict", "Mapping"):
+    return []
+  return [name for child in ast.iter_child_nodes(annotation) for name in bare_arrays(child)]
+
+
+def annotations(path):
+  """(where, annotation) of all parameters, results and fields that are public."""
+  for node in ast.walk(syntax_tree(path)):
+    if isinstance(node, ast.AnnAssign):
+      yield f"{name_of(path)}:{node.lineno}", node.annotation
+    if isinstance(node, ast.FunctionDef) and (node.name == "__call__" or node.name[0] != "_"):
+      arguments = [*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs]
+      found = [node.returns, *(argument.annotation for argument in arguments)]
+      yield from ((f"{name_of(path)}:{node.name}", a) for a in found if a is not None)
+
+
+def test_public_functions_and_fields_say_the_shapes_of_their_arrays():
+  # What has any shape is Shaped[np.ndarray, "..."].
+  said = [(where, annotation) for path in LIBRARY for where, annotation in annotations(path)]
+  assert len(said) > 1000
+  assert [f"{where}: {bare_arrays(a)}" for where, a in said if bare_arrays(a)] == []

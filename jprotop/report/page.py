@@ -34,9 +34,9 @@ from jprotop.report.drawing import (
 class View:
   """One version of an image and where the network finds a prototype in it.
 
-  map_up is the similarity upsampled to the image, box its region of high activation, peak the pixels
-  of the map's strongest cell, similarity the prototype's image score, which is that cell's, and
-  predicted the class that the network sees.
+  map_up is the similarity upsampled to the image, box its region of high activation, peak the
+  pixels of the map's strongest cell, similarity the prototype's image score, which is that cell's,
+  and predicted the class that the network sees.
   """
 
   image: Float[np.ndarray, "H W 3"]
