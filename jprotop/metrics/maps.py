@@ -131,7 +131,7 @@ def per_map(
   return found.reshape(count, k, *found.shape[1:])
 
 
-def quantiles(up: Float[np.ndarray, "m S S"], share: float) -> Float[np.ndarray, "m 1 1"]:
+def quantiles(up: Float[np.ndarray, "m H W"], share: float) -> Float[np.ndarray, "m 1 1"]:
   """A quantile of each of maps, by linear interpolation.
 
   What np.quantile gives, at less than half its time.
@@ -145,7 +145,7 @@ def quantiles(up: Float[np.ndarray, "m S S"], share: float) -> Float[np.ndarray,
 
 
 def sums(
-  values: Real[np.ndarray, "m S S"], where: Bool[np.ndarray, "m S S"]
+  values: Real[np.ndarray, "m H W"], where: Bool[np.ndarray, "m H W"]
 ) -> Float64[np.ndarray, " m"]:
   """Sum of each map over its booleans."""
   flat, chosen = values.reshape(len(values), -1), where.reshape(len(where), -1)
