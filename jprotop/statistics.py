@@ -5,7 +5,8 @@ from typing import Literal
 
 import numpy as np
 import scipy  # Not scipy.stats, which takes a second to load: its first use does that.
-from jaxtyping import Bool, Float, Int, Real
+from jaxtyping import Float, Int, Real
+from numpy.typing import ArrayLike
 
 Verdict = Literal[True, False, "undecided"]
 
@@ -24,12 +25,12 @@ def wilson_interval(count: int, total: int, confidence: float = 0.95) -> tuple[f
 
 
 def bootstrap_interval(
-  values: Sequence[float] | Real[np.ndarray, " N"],
+  values: ArrayLike,
   confidence: float = 0.95,
   *,
   resamples: int = 2000,
   seed: int = 0,
-  weights: Real[np.ndarray, " N"] | None = None,
+  weights: ArrayLike | None = None,
 ) -> tuple[float, float]:
   """Percentile bootstrap interval of the mean of values (Efron 1979).
 
@@ -37,7 +38,7 @@ def bootstrap_interval(
   have an interval of no width.
 
   Args:
-    weights: positive, of a weighted mean; each goes with its value wherever it is drawn.
+    weights: positive [N], of a weighted mean; each goes with its value wherever it is drawn.
   """
   values = np.asarray(values, np.float64)
   if not values.size or not np.isfinite(values).all():
@@ -64,8 +65,8 @@ def _weighted_mean(
   return (values * weights).sum(axis=axis) / weights.sum(axis=axis)
 
 
-def share(successes: Sequence[bool] | Bool[np.ndarray, " N"]) -> dict:
-  """{value, count, total, interval} of what is true, with its Wilson interval."""
+def share(successes: ArrayLike) -> dict:
+  """{value, count, total, interval} of a sequence of booleans, with its Wilson interval."""
   successes = np.asarray(successes, bool)
   count, total = int(successes.sum()), successes.size
   value = count / total if total else None
@@ -73,10 +74,8 @@ def share(successes: Sequence[bool] | Bool[np.ndarray, " N"]) -> dict:
   return {"value": value, "count": count, "total": total, "interval": interval}
 
 
-def mean(
-  values: Sequence[float] | Real[np.ndarray, " N"], weights: Real[np.ndarray, " N"] | None = None
-) -> dict:
-  """{value, total, interval} of numbers, with its bootstrap interval.
+def mean(values: ArrayLike, weights: ArrayLike | None = None) -> dict:
+  """{value, total, interval} of a sequence of numbers, with its bootstrap interval.
 
   Args:
     weights: positive, one a number; None: all are equal.

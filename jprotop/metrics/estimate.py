@@ -4,7 +4,7 @@ import dataclasses
 from typing import Any, Literal, TypeVar
 
 import numpy as np
-from jaxtyping import Bool, Real
+from jaxtyping import Bool, Real, Shaped
 
 from jprotop import statistics
 
@@ -53,8 +53,13 @@ class Estimate:
     return cls._of(statistics.mean(values[there], weights), unit, found)
 
   @classmethod
-  def over_images(cls: type[Kind], values: np.ndarray, weights: np.ndarray, **found: Any) -> Kind:
-    """The weighted mean of numbers [N, K] of N images, each image's taken together.
+  def over_images(
+    cls: type[Kind],
+    values: Shaped[np.ndarray, "N K"],
+    weights: Real[np.ndarray, "N K"],
+    **found: Any,
+  ) -> Kind:
+    """The weighted mean of numbers, or of booleans, of images, each image's taken together.
 
     A number whose weight is 0 does not count, whatever it is.
     """
