@@ -26,10 +26,10 @@ def to_float(pixels: UInt8[np.ndarray, "*n"]) -> Float32[np.ndarray, "*n"]:
 
 
 def in_order(
-  split: Split, batch_size: int, indices: Int[np.ndarray, " n"] | None = None
+  split: Split, batch_size: int, indices: Sequence[int] | Int[np.ndarray, " n"] | None = None
 ) -> Iterator[dict]:
   """Un-augmented crops in the order of the data set, or of `indices`."""
-  indices = np.arange(len(split)) if indices is None else indices
+  indices = np.arange(len(split)) if indices is None else np.asarray(indices)
   for start in range(0, len(indices), batch_size):
     chunk = indices[start : start + batch_size]
     yield {

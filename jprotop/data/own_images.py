@@ -4,7 +4,7 @@ import dataclasses
 import logging
 import pathlib
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from jaxtyping import Float32, Int
@@ -42,8 +42,9 @@ class Images:
     return len(self.image_id)
 
 
-def from_split(split: Split, indices: Int[np.ndarray, " N"]) -> Images:
+def from_split(split: Split, indices: Sequence[int] | Int[np.ndarray, " N"]) -> Images:
   """Images of a split by index, with labels and parts."""
+  indices = np.asarray(indices, int)
   outside = indices[(indices < 0) | (indices >= len(split))]
   if outside.size:
     raise InputError(
