@@ -5,7 +5,7 @@ from typing import Literal
 
 import numpy as np
 import scipy  # Not scipy.stats, which takes a second to load: its first use does that.
-from jaxtyping import Float, Int, Real
+from jaxtyping import Float, Int, Real, Shaped
 from numpy.typing import ArrayLike
 
 Verdict = Literal[True, False, "undecided"]
@@ -60,7 +60,7 @@ def bootstrap_interval(
 
 
 def _weighted_mean(
-  values: Real[np.ndarray, "*n"], weights: Real[np.ndarray, "*n"], axis: int = -1
+  values: Real[np.ndarray, "*n"], weights: Shaped[np.ndarray, "*n"], axis: int = -1
 ) -> Float[np.ndarray, "..."] | np.floating:
   return (values * weights).sum(axis=axis) / weights.sum(axis=axis)
 

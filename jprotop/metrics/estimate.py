@@ -56,12 +56,12 @@ class Estimate:
   def over_images(
     cls: type[Kind],
     values: Shaped[np.ndarray, "N K"],
-    weights: Real[np.ndarray, "N K"],
+    weights: Shaped[np.ndarray, "N K"],
     **found: Any,
   ) -> Kind:
-    """The weighted mean of numbers, or of booleans, of images, each image's taken together.
+    """The weighted mean of the numbers of images, each image's taken together.
 
-    A number whose weight is 0 does not count, whatever it is.
+    A number whose weight is 0 does not count, whatever it is. Booleans are 0 and 1.
     """
     total = weights.sum(axis=1, dtype=np.float64)
     some = total > 0
