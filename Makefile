@@ -1,5 +1,6 @@
-# make demo: from nothing to runs/demo/report.html.   make test: linter, formatter, all tests.
+# make demo: from nothing to runs/demo/report.html.   make test: linter, types, all tests.
 # make test-torch: the tests that compare with PyTorch, which it installs.
+# make test-latest: all tests with the newest version of everything, on the newest Python.
 # make torture: a campaign of sabotage, which takes up to an hour: see docs/reliability.md.
 # make docs: the documentation as pages, in site/.
 # make wheel: dist/jprotop-*.whl.   make test-wheel: it works in an environment of its own.
@@ -7,7 +8,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: demo test test-torch torture wheel test-wheel docs clean
+.PHONY: demo test test-torch test-latest torture wheel test-wheel docs clean
 
 demo: .venv/.installed
 	$(BIN)/jprotop reproduce --config=demo --workdir=runs/demo
@@ -15,10 +16,14 @@ demo: .venv/.installed
 test: .venv/.installed-test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/pyrefly check --summary=none --python-interpreter-path=$(BIN)/python
 	$(BIN)/python -m pytest --numprocesses=2 --dist=loadgroup
 
 test-torch: .venv/.installed-torch
 	$(BIN)/python -m pytest tests/with_torch
+
+test-latest:
+	bash tests/latest.sh
 
 torture: .venv/.installed-test
 	$(BIN)/python tests/torture
@@ -55,4 +60,4 @@ docs: .venv/.installed-docs
 	touch $@
 
 clean:
-	rm -rf .venv runs build dist site *.egg-info
+	rm -rf .venv .venv-latest runs build dist site *.egg-info

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Bool, Float, Float32, Real
+from jaxtyping import Bool, Float, Float32, Int, Real
 
 from jprotop.errors import InputError
 
@@ -86,11 +86,11 @@ def tight_box(mask: Bool[np.ndarray, "H W"]) -> Box:
   return Box(int(rows[0]), int(rows[-1]) + 1, int(columns[0]), int(columns[-1]) + 1)
 
 
-def tight_boxes(masks: np.ndarray) -> np.ndarray:
-  """The same of many masks [..., H, W], int [..., 4] (y0, y1, x0, x1); zeros of an empty one."""
+def tight_boxes(masks: Bool[np.ndarray, "*masks H W"]) -> Int[np.ndarray, "*masks 4"]:
+  """The same of many masks, (y0, y1, x0, x1); zeros of an empty one."""
   ends = []
   for axis in (-1, -2):
-    line = masks.any(axis=axis)
+    line = np.asarray(masks.any(axis=axis))
     some, size = line.any(axis=-1), line.shape[-1]
     ends += [line.argmax(axis=-1), np.where(some, size - line[..., ::-1].argmax(axis=-1), 0)]
   return np.stack(ends, axis=-1)

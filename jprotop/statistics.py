@@ -5,7 +5,7 @@ from typing import Literal
 
 import numpy as np
 import scipy  # Not scipy.stats, which takes a second to load: its first use does that.
-from jaxtyping import Float, Int, Real
+from jaxtyping import Float, Int, Real, Shaped
 from numpy.typing import ArrayLike
 
 Verdict = Literal["holds", "reversed", "no difference", "undecided"]
@@ -60,8 +60,8 @@ def bootstrap_interval(
 
 
 def _weighted_mean(
-  values: np.ndarray, weights: np.ndarray, axis: int = -1
-) -> np.ndarray | np.floating:
+  values: Real[np.ndarray, "*n"], weights: Shaped[np.ndarray, "*n"], axis: int = -1
+) -> Float[np.ndarray, "..."] | np.floating:
   return (values * weights).sum(axis=axis) / weights.sum(axis=axis)
 
 
@@ -121,13 +121,13 @@ def tango_interval(
     return _tango_score(difference, only_a, only_b, total) ** 2 - z * z
 
   # The score is 0 at the estimate, and larger than z before it reaches -1 and 1.
-  low, high = (
-    estimate
-    if abs(estimate - end) < _NEAR
-    else scipy.optimize.brentq(excess, *sorted((estimate, end)))
-    for end in (-1 + _NEAR, 1 - _NEAR)
-  )
-  return (float(low), float(high))
+  def root(end: float) -> float:
+    if abs(estimate - end) <= _NEAR:
+      return estimate
+    found = scipy.optimize.root_scalar(excess, bracket=sorted((estimate, end)), xtol=1e-12)
+    return float(found.root)
+
+  return (root(-1 + _NEAR), root(1 - _NEAR))
 
 
 _NEAR = 1e-9

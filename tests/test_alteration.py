@@ -32,7 +32,10 @@ def _seen(seed, *, levels=5):
 
 def _slow_row(altered, clean, i, k):
   """One image of `per_image`, as the paper says it."""
-  order = lambda seen: sorted(range(len(seen)), key=lambda p: (-seen[p], p))  # noqa: E731
+
+  def order(seen):
+    return sorted(range(len(seen)), key=lambda p: (-seen[p], p))
+
   a, b = altered.activations[i], clean.activations[i]
   ours, theirs = order(a)[:k], order(b)[:k]
   top, other = ours[0], theirs[0]
@@ -85,11 +88,12 @@ def test_the_paper_counts_altered_classes_whose_altered_version_is_right():
 
 def test_what_decides_is_the_prediction_on_the_altered_version():
   label = np.zeros(1, int)
-  right, wrong = np.array([[1.0, 0.0]]), np.array([[0.0, 1.0]])
-  seen = lambda logits: Sightings(logits, np.ones((1, 2)), np.zeros((1, 2, 2), int))  # noqa: E731
-  numbers = numbers_of.drift(seen(right), seen(wrong), label, (0,))
-  assert numbers["paper"]["num_images"] == 1
-  assert numbers_of.drift(seen(wrong), seen(right), label, (0,))["paper"]["num_images"] == 0
+  right, wrong = (
+    Sightings(np.array([logits]), np.ones((1, 2)), np.zeros((1, 2, 2), int))
+    for logits in ([1.0, 0.0], [0.0, 1.0])
+  )
+  assert numbers_of.drift(right, wrong, label, (0,))["paper"]["num_images"] == 1
+  assert numbers_of.drift(wrong, right, label, (0,))["paper"]["num_images"] == 0
 
 
 def test_an_artefact_that_one_class_is_told_by_shows_in_its_drop_and_not_in_the_control():

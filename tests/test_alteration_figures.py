@@ -149,9 +149,9 @@ def test_figures_10_to_15_rank_one_version_and_mark_the_same_prototypes_of_the_o
 
 def test_a_version_has_one_colour_in_both_panels():
   left, right = alteration_charts.top_similarities(np.ones(3), np.zeros(3)).axes
-  bar_color = lambda axes: axes.patches[0].get_facecolor()[:3]  # noqa: E731
-  mark_color = lambda axes: to_rgb(axes.lines[0].get_color())  # noqa: E731
-  assert bar_color(left) == mark_color(right) != bar_color(right) == mark_color(left)
+  left_bar, right_bar = (axes.patches[0].get_facecolor()[:3] for axes in (left, right))
+  left_mark, right_mark = (to_rgb(axes.lines[0].get_color()) for axes in (left, right))
+  assert left_bar == right_mark != right_bar == left_mark
 
 
 def test_activations_of_two_networks_are_refused():

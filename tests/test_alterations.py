@@ -12,6 +12,7 @@ from jprotop.data.alterations.form import to_array
 from jprotop.errors import InputError
 from jprotop.runs.config_files import named_config
 
+DRAWN = ("gaussian_noise", "rayleigh_noise", "shot_noise", "speckle")
 OTHERS = sorted(set(ALTERATIONS) - {"jpeg"})
 
 
@@ -35,7 +36,7 @@ def test_an_altered_image_has_the_size_and_is_drawn_from_its_row_and_copy_alone(
   assert all(a.shape == (40, 56, 3) and a.dtype == np.uint8 for a in altered)
   assert (altered[0] == altered[1]).all()
   differ = [(altered[0] != other).any() for other in altered[2:]]
-  assert differ == [ALTERATIONS[name].draws] * 2
+  assert differ == [name in DRAWN] * 2
   assert (altered[0] != np.asarray(image)).any()
 
 

@@ -194,7 +194,10 @@ def test_the_rate_at_k_is_that_of_a_run_with_k_prototypes(rules):
 
   def rates(top_k):
     network = Scripted(after)
-    find = lambda _, prototype: chained[prototype // 10, prototype % 10]  # noqa: E731
+
+    def find(_, prototype):
+      return chained[prototype // 10, prototype % 10]
+
     outcome = attack_in_turn(made_subjects(maps[:, :top_k]), rules, network.attack, find)
     return success_numbers.rates(outcome, top_k), outcome.attackable
 

@@ -192,13 +192,14 @@ def test_copies_made_on_the_device_are_those_of_device_augment(split):
     example = int(device["example"][row])
     key = jax.random.fold_in(jax.random.key(0), example)
     image, size = split.pixels[example // 4], split.box[example // 4, 2:].astype(np.int32)
-    wanted = device_augment.augment(jnp.asarray(image), size, key, kind=example % 4)
+    crop, kind = (jnp.asarray(image), jnp.asarray(size)), jnp.asarray(example % 4)
+    wanted = device_augment.augment(*crop, key, kind=kind)
     np.testing.assert_allclose(images[row], wanted, atol=1e-5)
   again = look({"example": np.sort(device["example"])})
   np.testing.assert_allclose(again, np.asarray(images)[np.argsort(device["example"])], atol=1e-6)
 
 
 def test_images_that_come_with_a_batch_are_taken_as_they_are(split):
-  batch = {"image": np.ones((2, 4, 4, 3))}
+  batch = {"image": jnp.ones((2, 4, 4, 3))}
   renderer = epochs(split).renderer
   assert renderer.on_device(renderer.shared, batch) is batch["image"]

@@ -106,7 +106,10 @@ def test_other_code_of_decode_is_another_data_set(root, tmp_path, monkeypatch):
   """The boxes that are stored come from it."""
   before = load(root, tmp_path).train.key
   source = inspect.getsource
-  changed = lambda module: source(module) + ("# changed" if module is decode else "")  # noqa: E731
+
+  def changed(module):
+    return source(module) + ("# changed" if module is decode else "")
+
   monkeypatch.setattr(inspect, "getsource", changed)
   assert load(root, tmp_path).train.key != before
 

@@ -96,6 +96,14 @@ def test_former_keys_are_told_as_the_message_tells_them():
       assert config_keys.present_key(old.removesuffix(".*")) == new.removesuffix(".*")
 
 
+def test_the_versions_are_those_of_the_constraints():
+  rows = re.findall(r"^\| ([\w-]+) \| ([\d.]+) \| [\d.]+ \|$", DOCS["index.md"], re.MULTILINE)
+  constraints = (ROOT / "constraints.txt").read_text().splitlines()
+  assert len(rows) == 7
+  for name, version in rows:
+    assert name == "Python" or f"{name}=={version}" in constraints
+
+
 def test_every_page_is_in_the_navigation_and_every_module_of_the_api_exists():
   navigation = re.findall(r"[\w/-]+\.md", (ROOT / "mkdocs.yml").read_text())
   pages = [path.relative_to(ROOT / "docs").as_posix() for path in (ROOT / "docs").rglob("*.md")]

@@ -155,6 +155,7 @@ def test_an_eps_may_be_written_as_a_fraction():
   for text in ("8/255/2", "8/0"):
     with pytest.raises(ValueError):
       parse(text)
+  assert flags.Fraction().flag_type() == "float"  # What absl calls for --helpxml.
 
 
 @pytest.mark.parametrize("text", ["1,1", "1,1:2", "a,b:c,d", "1,1:2,2:3,3"])

@@ -168,7 +168,10 @@ def test_the_page_of_an_image_shows_each_sum_and_the_ensemble():
   assert {"2.50 × -0.50 =", "-1.25", "2.00 × 1.10 =", "2.20"} <= set(shown)
   assert "sum of these 0.95\nof all prototypes -0.10" in shown
   assert "Bittern  4.25" in shown and "Auk  -0.10" in shown
-  pictures = lambda e: sum(bool(a.images) for a in explanations.explanation(e).axes)  # noqa: E731
+
+  def pictures(e):
+    return sum(bool(a.images) for a in explanations.explanation(e).axes)
+
   unknown = dataclasses.replace(example, evidence=[evidence(source=None)] * 2)
   # The image itself; then four pictures a row, or two where sources are not known.
   assert (pictures(example), pictures(unknown)) == (9, 5)
@@ -181,10 +184,13 @@ def test_the_page_of_an_image_shows_each_sum_and_the_ensemble():
 
 def test_images_of_other_classes_are_framed():
   image = np.random.default_rng(0).random((16, 16, 3))
-  patch = lambda own: explanations.NearPatch(  # noqa: E731
-    image=image, box=Box(2, 8, 3, 9), peak=Box(4, 8, 4, 8), class_name="002.Bittern",
-    own_class=own, sq_dist=0.25,
-  )  # fmt: skip
+
+  def patch(own):
+    return explanations.NearPatch(
+      image=image, box=Box(2, 8, 3, 9), peak=Box(4, 8, 4, 8), class_name="002.Bittern",
+      own_class=own, sq_dist=0.25,
+    )  # fmt: skip
+
   row = explanations.Neighbourhood(
     prototype_id=4,
     source=None,

@@ -7,6 +7,9 @@ import re
 import pytest
 from commands import ROOT, command, installed
 
+from jprotop.errors import InputError
+from jprotop.runs import config_files
+
 EXTENSIONS = ROOT / "tests/extensions"
 FILES = sorted(EXTENSIONS.glob("*.py"))
 
@@ -134,3 +137,10 @@ def test_a_bad_extension_gets_one_message(tmp_path, text, words):
   )
   assert done.returncode == 1 and "Traceback" not in done.stderr
   assert "bad.py" in done.stderr and words in done.stderr
+
+
+def test_a_file_that_is_not_named_as_one_of_python_is_told_so(tmp_path):
+  path = pathlib.Path(tmp_path) / "notes.txt"
+  path.write_text("x = 1")
+  with pytest.raises(InputError, match=r"notes\.txt is no file of Python; .*\.py"):
+    config_files.load_file(path)

@@ -222,7 +222,7 @@ def test_figure_1_without_a_source_leaves_its_place_empty():
     ("clean", {"box": Box(3, 3, 0, 2)}, "clean box"),
     ("attacked", {"box": Box(0, 17, 0, 2)}, "attacked box"),
     ("attacked", {"peak": Box(0, 4, 14, 18)}, "attacked peak"),
-    ("prototype", {"source": _source(np.zeros((16, 16, 3)), (0, 17, 0, 2))}, "source box"),
+    ("prototype", {"source": _source(np.zeros((16, 16, 3)), Box(0, 17, 0, 2))}, "source box"),
     ("attacked", {"map_up": np.zeros((8, 8))}, "the map_up of attacked is .* use one size"),
     ("attacked", {"image": np.zeros((8, 8, 3), np.float32)}, "the image of attacked is"),
   ],
@@ -242,7 +242,7 @@ def test_the_gallery_shows_every_prototype_once_and_turns_pages():
   prototypes = [
     panels.Prototype(
       prototype_id=i, prototype_class=f"c{i // 2}",
-      source=_source(image, Box(0, 4, 4, 8), i),
+      source=_source(image, Box(0, 4, 4, 8), str(i)),
     )
     for i in range(10)
   ]  # fmt: skip
@@ -263,7 +263,7 @@ def test_the_gallery_holds_one_page_at_a_time():
       read.append(i)
       yield panels.Prototype(
         prototype_id=i, prototype_class=f"c{i // 2}",
-        source=_source(image, Box(0, 4, 4, 8), i),
+        source=_source(image, Box(0, 4, 4, 8), str(i)),
       )  # fmt: skip
 
   pages = panels.prototype_gallery(prototypes(), max_classes=2)

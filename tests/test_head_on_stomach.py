@@ -69,7 +69,10 @@ def test_parts_and_groups_by_name():
 
 def test_a_prototype_sits_on_the_part_in_its_box_that_is_nearest_to_its_peak():
   points = bird(beak=(0, 0), crown=(0, 1), belly=(2, 2), tail=(3, 3))
-  at = lambda box, peak: attack_cases.group_at(regions.Box(*box), peak, points)  # noqa: E731
+
+  def at(box, peak):
+    return attack_cases.group_at(regions.Box(*box), peak, points)
+
   assert at((0, 8, 0, 16), (1, 1)) == "head"
   assert at((16, 24, 16, 24), (20, 20)) == "stomach"
   # Two parts of the head are in the box, but the peak is on the belly.
@@ -159,10 +162,10 @@ def test_the_authors_rules_make_rectangles_and_take_the_border_cell(monkeypatch)
   # A box of high activation that ends exactly on the border of cell (0, 0).
   monkeypatch.setattr(regions, "high_activation_box", lambda *_: regions.Box(0, 8, 0, 8))
   images, maps = images_with(bird(belly=(3, 1), breast=(1, 3))), hot(0, 0)[None]
-  build = lambda name: attack_cases.build_cases(  # noqa: E731
-    images, np.array([0]), maps, Target(part="stomach"), RULES[name]
+  paper, authors = (
+    attack_cases.build_cases(images, np.array([0]), maps, Target(part="stomach"), RULES[name])
+    for name in ("paper", "authors")
   )
-  paper, authors = build("paper"), build("authors")
   assert (paper.source == cells((0, 0))).all()
   assert (paper.target == cells((3, 1), (1, 3))).all()
   assert (authors.source == cells((0, 0), (0, 1), (1, 0), (1, 1))).all()
@@ -360,7 +363,10 @@ def test_movements_count_who_really_went_from_head_to_stomach():
     images, record["prototype"], record["source"], record["target"],
     ["least active", "stomach", "least active"], ["", "head", ""], [],
   )  # fmt: skip
-  counts = lambda share: (share["count"], share["total"])  # noqa: E731
+
+  def counts(share):
+    return share["count"], share["total"]
+
   assert [
     (m["sat_on"], m["target"], counts(m["moved_to_target"]), counts(m["control_moved"]))
     for m in hos.movements(record, cases)

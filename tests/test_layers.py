@@ -196,7 +196,10 @@ def test_max_pool_fast_equals_plain(size, stride, padding, height, width, ties, 
 
 def test_fast_max_pool_differentiates_through_compiled_functions_and_loops():
   x = drawn(1, 6, 6, 2)
-  pool = lambda x: max_pool(x, 3, 2, 1, FAST)  # noqa: E731
+
+  def pool(x):
+    return max_pool(x, 3, 2, 1, FAST)
+
   wanted = jax.grad(lambda x: pool(x).sum())(x)
   compiled = jax.grad(lambda x: jax.jit(pool)(x).sum())
   scanned = jax.grad(lambda x: jax.lax.scan(lambda c, _: (c, pool(c)), x, length=1)[1].sum())
@@ -222,7 +225,10 @@ def test_max_pool_gives_a_tie_to_the_first_and_passes_nan_on():
 def normed(x, mask=None, *, train=True, options=DEFAULT, seed=5):
   """Output and updated statistics of a layer whose parameters are drawn."""
   rng = np.random.default_rng(seed)
-  draw = lambda: jnp.asarray(rng.uniform(0.5, 2, x.shape[-1]), jnp.float32)  # noqa: E731
+
+  def draw():
+    return jnp.asarray(rng.uniform(0.5, 2, x.shape[-1]), jnp.float32)
+
   variables = {
     "params": {"scale": draw(), "bias": draw()},
     "batch_stats": {"mean": draw(), "var": draw()},

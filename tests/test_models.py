@@ -202,9 +202,12 @@ def test_forward_mode_works_with_plain_forms(tiny):
   model, variables = tiny
   plain = model.clone(options=LayerOptions(forms="plain"))
   images, direction = pictures(1), pictures(1, seed=1) - 0.5
-  logits = lambda network: lambda x: network.apply(variables, x).logits[0, 0]  # noqa: E731
-  _, slope = jax.jit(lambda x, v: jax.jvp(logits(plain), (x,), (v,)))(images, direction)
-  gradient = jax.jit(jax.grad(logits(model.clone(options=LayerOptions(forms="fast")))))(images)
+
+  def logit(network):
+    return lambda x: network.apply(variables, x).logits[0, 0]
+
+  _, slope = jax.jit(lambda x, v: jax.jvp(logit(plain), (x,), (v,)))(images, direction)
+  gradient = jax.jit(jax.grad(logit(model.clone(options=LayerOptions(forms="fast")))))(images)
   assert slope == pytest.approx(float(jnp.vdot(gradient, direction)), rel=1e-3)
 
 

@@ -242,7 +242,11 @@ def test_update_gives_what_there_was_and_keeps_other_networks(tmp_path):
   seen = []
 
   def add(config, number):
-    change = lambda before: seen.append(before) or {**(before or {}), str(number): number}  # noqa: E731
+
+    def change(before):
+      seen.append(before)
+      return {**(before or {}), str(number): number}
+
     return results.update_results(tmp_path, config, "accuracy", {"accuracy": change})
 
   add(CONFIG, 1)

@@ -3,6 +3,7 @@
 import io
 import pathlib
 import pickle
+import struct
 import tarfile
 import zipfile
 
@@ -281,6 +282,16 @@ def test_storages_must_be_what_tensors_say(tmp_path):
     (tar_file(finished(plain("7"), b"Q")), "a tensor that is not there"),
   ]:
     assert reason in error_of(tmp_path, file)
+
+
+def test_numbers_of_an_unknown_kind_are_refused(tmp_path):
+  named_so = finished(items(plain("7"), plain("0"), named("torch.device")))
+  one = pickle.dumps(1, 2)
+  tensors = one + named_so + struct.pack("<i4x3q", 1, 2, 1, 0)
+  storages = one + finished(items(plain("0"), plain("cpu"), named("torch.device")))
+  storages += struct.pack("<q2d", 2, 0.5, 0.25) + pickle.dumps([], 2)
+  file = tar_file(finished(dictionary(a=plain("7") + b"Q")), tensors, storages)
+  assert "numbers of an unknown kind" in error_of(tmp_path, file)
 
 
 def test_a_zip_file_says_which_part_is_wrong(tmp_path):

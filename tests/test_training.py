@@ -518,9 +518,10 @@ def test_adversarial_training_sees_no_clean_image(cache, tmp_path, monkeypatch):
 
 def test_the_adversarial_network_has_last_layer_passes_of_its_own(cache):
   config = make_config(cache, **{"train.adversarial.last_layer_epochs": 1})
-  epochs = lambda network: {  # noqa: E731
-    p.name: p.epochs for p in phases.phases_of(of_network(config, network))
-  }
+
+  def epochs(network):
+    return {p.name: p.epochs for p in phases.phases_of(of_network(config, network))}
+
   assert epochs("standard") == EPOCHS
   assert epochs("adversarial") == {**EPOCHS, "last_layer": 1}
 

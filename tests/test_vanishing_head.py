@@ -55,8 +55,9 @@ def test_the_attack_lowers_the_activation_inside_the_box_more_than_random_noise(
 
 
 def seen_with(activations, predicted):
-  activations = np.array(activations)
-  return Views(np.zeros(0), np.zeros(0), activations, np.eye(2)[predicted])
+  count = len(predicted)
+  image, maps = np.zeros((count, 1, 1, 3), np.float32), np.zeros((count, 1, 1))
+  return Views(image, maps, np.array(activations), np.eye(2)[predicted])
 
 
 def test_summarise_counts_what_it_says():

@@ -195,8 +195,15 @@ def draw(
   index, correct = draw_correct(
     scores["logits"], split.label, count, seed=seed, also_correct=also_correct
   )
-  drawn = (scores[name][index] for name in ("logits", "activations"))
-  return Drawn(own_images.from_split(split, index), index, *drawn, count, len(split), correct)
+  return Drawn(
+    images=own_images.from_split(split, index),
+    index=index,
+    logits=scores["logits"][index],
+    activations=scores["activations"][index],
+    asked=count,
+    available=len(split),
+    correct=correct,
+  )
 
 
 def choose_prototypes(

@@ -75,7 +75,8 @@ def forward_flops(model: ProtoPNet, variables: dict, size: int) -> float:
   """Floating-point operations of one image's forward pass, as XLA counts the plain form."""
   plain = model.clone(options=LayerOptions(dtype=model.options.dtype, forms="plain"))
   lowered = jax.jit(plain.apply).lower(variables, jnp.zeros((1, size, size, 3)))
-  return float(lowered.compile().cost_analysis()["flops"])
+  analysis = lowered.compile().cost_analysis() or {}
+  return float(analysis["flops"])
 
 
 def _reference(subject: Subject) -> contextlib.AbstractContextManager:
@@ -148,17 +149,20 @@ def _of_recipe(timings: dict[str, Timing]) -> dict[str, Timing]:
   return {"recipe": Timing("copy", seconds, ours.passes, reference=reference, note=note)}
 
 
+def _shown(value: float | None, digits: int) -> float | None:
+  return None if value is None else round(value, digits)
+
+
 def _row(name: str, timing: Timing, work: float, ceiling: float) -> dict:
-  work = timing.passes * work if timing.passes else None
-  shown = lambda value, digits: None if value is None else round(value, digits)  # noqa: E731
+  passes = timing.passes * work if timing.passes else None
   return {
     "stage": name,
     "of": timing.unit,
-    "ms": shown(1e3 * timing.seconds, 2),
-    "share": shown(work and work / timing.seconds / ceiling, 2),
-    "reference ms": shown(timing.reference and 1e3 * timing.reference, 2),
-    "ratio": shown(timing.reference and timing.seconds / timing.reference, 2),
-    "compile s": shown(timing.compiling, 1),
+    "ms": _shown(1e3 * timing.seconds, 2),
+    "share": _shown(passes and passes / timing.seconds / ceiling, 2),
+    "reference ms": _shown(timing.reference and 1e3 * timing.reference, 2),
+    "ratio": _shown(timing.reference and timing.seconds / timing.reference, 2),
+    "compile s": _shown(timing.compiling, 1),
     "note": timing.note,
   }
 

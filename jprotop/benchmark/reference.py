@@ -9,11 +9,12 @@ import contextlib
 import dataclasses
 import multiprocessing
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from concurrent import futures
 
 import numpy as np
 import torch
+from jaxtyping import Int
 from torch.nn import functional
 
 from jprotop.benchmark.timing import timed
@@ -101,8 +102,8 @@ class Reference:
   def _median(self, call: Callable[[], object]) -> float:
     return timed(call, self.repeats)[0]
 
-  def push(self, labels: np.ndarray) -> float:
-    """Seconds of a push over images of these labels, int [N]; there are 50 different ones."""
+  def push(self, labels: Int[np.ndarray, " N"]) -> float:
+    """Seconds of a push over images of these labels; there are 50 different ones."""
     images = np.random.default_rng(1).random((50, 224, 224, 3), np.float32)
     network, start = self.network.eval(), time.perf_counter()
     count, depth = network.num_prototypes, network.prototype_shape[1]
@@ -141,7 +142,7 @@ class Apart:
 
 
 @contextlib.contextmanager
-def apart(*arguments) -> Iterator[Apart]:
+def apart(*arguments) -> Generator[Apart]:
   """A `Reference` in a process of its own: what ours sets for its memory does not concern it."""
   spawn = multiprocessing.get_context("spawn")
   with futures.ProcessPoolExecutor(1, spawn, _begin, arguments) as process:

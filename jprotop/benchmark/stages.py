@@ -14,6 +14,7 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Float32, Int
 from PIL import Image
 
 from jprotop import parallel, regions
@@ -53,20 +54,19 @@ class Subject:
   """The network, and what the stages are measured on.
 
   Attributes:
-    images: a batch, [N, S, S, 3] in [0, 1].
-    labels: int [N].
+    images: a batch, in [0, 1].
     push_images: how many images the push sees.
     repeats: timed runs of a stage.
   """
 
   model: ProtoPNet
   variables: dict
-  images: np.ndarray
-  labels: np.ndarray
+  images: Float32[np.ndarray, "N S S 3"]
+  labels: Int[np.ndarray, " N"]
   push_images: int
   repeats: int
 
-  def random_images(self, count: int) -> np.ndarray:
+  def random_images(self, count: int) -> Float32[np.ndarray, "{count} S S 3"]:
     return np.random.default_rng(1).random((count, *self.images.shape[1:]), np.float32)
 
 

@@ -27,7 +27,8 @@ MEASURED = ("measure", "compute", "data", "extensions")
 class Fraction(flags.ArgumentParser):
   """A number, written 0.0314 or 8/255."""
 
-  flag_type = "float"
+  def flag_type(self) -> str:
+    return "float"
 
   def parse(self, argument) -> float:
     numerator, _, denominator = str(argument).partition("/")

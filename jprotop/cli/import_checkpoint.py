@@ -42,15 +42,16 @@ def define_flags() -> None:
   flags.DEFINE_enum("similarity", None, sorted(SIMILARITIES), "Where the file cannot tell.")
 
 
-def import_run(workdir: pathlib.Path) -> None:
+def import_run(workdir: pathlib.Path, source: pathlib.Path) -> None:
+  """Makes the run, and says what was read."""
   given = flags.FLAGS
   prototype_class = _path(given.prototype_class)
   imported = importing.import_checkpoint(
-    _path(given.torch_checkpoint),
+    source,
     workdir,
     cli.config(),
     boxes=_path(given.boxes),
-    prototype_class=prototype_class and read_array(prototype_class),
+    prototype_class=None if prototype_class is None else read_array(prototype_class),
     similarity=given.similarity,
   )
   model, _, info = runs.load(workdir)
@@ -99,6 +100,6 @@ def main() -> None:
     raise InputError(f"--{useless[0]} is for an import; --export_torch takes a run as it is")
   if given.torch_checkpoint:
     with processes.kept_by_first(workdir) as kept, held(kept):
-      import_run(workdir)
+      import_run(workdir, user_path(given.torch_checkpoint))
   else:
-    export_run(cli.workdir(must_exist=True), _path(given.export_torch))
+    export_run(cli.workdir(must_exist=True), user_path(given.export_torch))

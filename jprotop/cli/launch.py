@@ -4,7 +4,8 @@ import contextlib
 import faulthandler
 import os
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Generator
+from typing import Any
 
 import jax
 import numpy as np
@@ -58,7 +59,7 @@ def in_several() -> bool:
 
 
 @contextlib.contextmanager
-def joined() -> Iterator[None]:
+def joined() -> Generator[None]:
   """Several processes meet, stay together for the block, and part at its end; one just runs it.
 
   Those but the first say nothing, for all say the same. Where one dies, the others are ended by JAX
@@ -82,7 +83,7 @@ def joined() -> Iterator[None]:
 
 def _meet() -> None:
   names = ("num_processes", "process_id")
-  given = {name: flags.FLAGS[name].value for name in names}
+  given: dict[str, Any] = {name: flags.FLAGS[name].value for name in names}
   if flags.FLAGS.coordinator != "auto":
     missing = [name for name, value in given.items() if value is None]
     if missing:
@@ -139,7 +140,7 @@ def _meeting_advice() -> str:
 
 
 @contextlib.contextmanager
-def _last_words(text: str) -> Iterator[None]:
+def _last_words(text: str) -> Generator[None]:
   """Says `text` on stderr if the process does not live to leave the block.
 
   JAX ends a process whose peers are gone from within, where Python has no say; a shell that waits
@@ -157,7 +158,7 @@ def _last_words(text: str) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _quiet_unless_first() -> Iterator[None]:
+def _quiet_unless_first() -> Generator[None]:
   if processes.is_first():
     yield
     return

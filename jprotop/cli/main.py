@@ -4,6 +4,7 @@ What commands there are: the files of this folder, and every experiment.
 """
 
 import dataclasses
+import functools
 import importlib
 import inspect
 import sys
@@ -72,7 +73,9 @@ def command_of(name: str) -> Command:
   if key in _MODULES:
     module = importlib.import_module(_MODULES[key])
     trains = getattr(module, "TRAINS", False)
-    return Command(name_of(key), inspect.getdoc(module), module.define_flags, module.main, trains)
+    return Command(
+      name_of(key), inspect.getdoc(module) or "", module.define_flags, module.main, trains
+    )
   if key in EXPERIMENTS:
     return _experiment(EXPERIMENTS[key])
   raise InputError(f"there is no command {name!r}; jprotop --help lists them all")
@@ -84,13 +87,12 @@ def name_of(key: str) -> str:
 
 def _experiment(experiment: Experiment) -> Command:
   text = inspect.getdoc(sys.modules[experiment.measure.__module__]) or experiment.summary
-  return Command(
-    name_of(experiment.name),
-    text,
-    lambda: measuring.define_flags(experiment),
-    lambda: measuring.measure(experiment) and None,
-    experiment.trains,
-  )
+
+  def measure() -> None:
+    measuring.measure(experiment)
+
+  define_flags = functools.partial(measuring.define_flags, experiment)
+  return Command(name_of(experiment.name), text, define_flags, measure, experiment.trains)
 
 
 def overview() -> str:
@@ -132,10 +134,9 @@ def main() -> None:
 
 def start(*arguments: str) -> None:
   """Runs `jprotop ARGUMENTS`."""
-  arguments = list(arguments)
   with program.spoken_errors():
     if not arguments or arguments[0] in ("--help", "-h", "help", "--helpfull"):
-      flags.prepare(arguments)
+      flags.prepare(list(arguments))
       print(overview(), end="")
       return
     name, *rest = arguments

@@ -9,7 +9,8 @@ import platform
 import sys
 import traceback
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
+from typing import NoReturn
 
 import jax
 from absl import app
@@ -58,7 +59,7 @@ def _parse_flags(arguments: list[str]) -> list[str]:
 
 
 @contextlib.contextmanager
-def spoken_errors() -> Iterator[None]:
+def spoken_errors() -> Generator[None]:
   """Ends the program with one message where something goes wrong that the user can mend."""
   try:
     yield
@@ -92,7 +93,7 @@ def _keep_compiled_programs() -> None:
   another does not would leave it waiting. Each kind of CPU has its own folder, for JAX does not
   tell them apart well enough where machines share a disk.
   """
-  told = jax.config.jax_compilation_cache_dir or "JAX_COMPILATION_CACHE_DIR" in os.environ
+  told = jax.config.values["jax_compilation_cache_dir"] or "JAX_COMPILATION_CACHE_DIR" in os.environ
   if told or launch.in_several():
     return
   place = dataset.default_cache() / "xla" / _kind_of_cpu()
@@ -126,7 +127,7 @@ def _batch_size(trains: bool) -> int:
   return 1 if config["train"]["protocol"] == "authors" else config["train"]["batch_size"]
 
 
-def fail(message: str, status: int) -> None:
+def fail(message: str, status: int) -> NoReturn:
   sys.stdout.flush()
   print(f"\nerror: {message}", file=sys.stderr, flush=True)
   # Threads of a library that still prefetch must not keep a failed command alive.

@@ -160,8 +160,7 @@ def main() -> None:
   if given.collect:
     collect_runs(given.collect, workdir)
     return
-  named = {name: given[name].value for name in NETWORKS if given[name].value}
-  networks = {name: user_path(folder) for name, folder in named.items()}
+  networks = {name: user_path(out) for name in NETWORKS if (out := given[name].value)}
   config = cli.config()
   if given.alteration:
     config = with_alteration(config, given.alteration)

@@ -4,6 +4,7 @@ import pathlib
 import zipfile
 
 import numpy as np
+from jaxtyping import Shaped
 
 from jprotop.errors import InputError, excerpt
 from jprotop.files import check_regular
@@ -12,7 +13,7 @@ from jprotop.files import check_regular
 _MAX_BYTES = 8e9
 
 
-def read_array(path: pathlib.Path) -> np.ndarray:
+def read_array(path: pathlib.Path) -> Shaped[np.ndarray, "..."]:
   """The array of a .npy file.
 
   Raises:

@@ -12,20 +12,22 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
-import jax
 import numpy as np
+from jaxtyping import Array, Float32, Int, Int32, UInt8, UInt32
 
 from jprotop.data import device_augment
 from jprotop.data.alterations import Scheme
 from jprotop.data.dataset import Split
 
 
-def to_float(pixels: np.ndarray) -> np.ndarray:
-  """uint8 to float32 in [0, 1]; the device's way to the same numbers is `parallel.place`."""
+def to_float(pixels: UInt8[np.ndarray, "*n"]) -> Float32[np.ndarray, "*n"]:
+  """Pixels in [0, 1]; the device's way to the same numbers is `parallel.place`."""
   return pixels.astype(np.float32) / np.float32(255)
 
 
-def in_order(split: Split, batch_size: int, indices: np.ndarray | None = None) -> Iterator[dict]:
+def in_order(
+  split: Split, batch_size: int, indices: Sequence[int] | Int[np.ndarray, " n"] | None = None
+) -> Iterator[dict]:
   """Un-augmented crops in the order of the data set, or of `indices`."""
   indices = np.arange(len(split)) if indices is None else np.asarray(indices)
   for start in range(0, len(indices), batch_size):
@@ -41,14 +43,14 @@ class Examples(NamedTuple):
   """M augmented copies in an order.
 
   Attributes:
-    number: int [M], which they are; an image's copies follow each other, image by image.
-    version: int [M], in which version each is seen.
-    key: uint32 [M, 2], a raw random key for each.
+    number: which they are; an image's copies follow each other, image by image.
+    version: in which version each is seen.
+    key: a raw random key for each.
   """
 
-  number: np.ndarray
-  version: np.ndarray
-  key: np.ndarray
+  number: Int[np.ndarray, " M"]
+  version: Int[np.ndarray, " M"]
+  key: UInt32[np.ndarray, "M 2"]
 
   def in_batches(self, size: int) -> list["Examples"]:
     starts = range(0, len(self.number), size)
@@ -63,14 +65,14 @@ class EpochPlan:
   disk. With two versions of each, a coin that is tossed anew each time says which is seen.
 
   Attributes:
-    label: int [N], the class of each image.
+    label: the class of each image.
     copies: of each image; 0: no augmentation, each image once as it is.
     batch_size, seed: of the training.
     num_versions: 1 or 2.
     probability: of the second version.
   """
 
-  label: np.ndarray
+  label: Int[np.ndarray, " N"]
   copies: int
   batch_size: int
   seed: int
@@ -86,8 +88,8 @@ class EpochPlan:
     return -(-self.num_examples // self.batch_size)
 
   @property
-  def labels(self) -> np.ndarray:
-    """The class of every copy, int32 [M], image by image."""
+  def labels(self) -> Int32[np.ndarray, " M"]:
+    """The class of every copy, image by image."""
     return np.repeat(self.label, max(self.copies, 1)).astype(np.int32)
 
   def drawn(self, number: int) -> Examples:
@@ -107,18 +109,18 @@ class EpochPlan:
     return Examples(every, np.full_like(every, version), np.zeros((len(every), 2), np.uint32))
 
 
-def images_that_came(_: dict, batch: dict) -> jax.Array:
-  """On the device: the images [N, S, S, 3] of a batch that brings them."""
+def images_that_came(_: dict, batch: dict) -> Float32[Array, "N S S 3"]:
+  """On the device: the images of a batch that brings them."""
   return batch["image"]
 
 
 @dataclasses.dataclass(frozen=True)
 class CopiesOnDevice:
-  """On the device: images [N, S, S, 3] of a batch's `example`, of `copies` of each crop."""
+  """On the device: images of a batch's `example`, of `copies` of each crop."""
 
   copies: int
 
-  def __call__(self, shared: dict, batch: dict) -> jax.Array:
+  def __call__(self, shared: dict, batch: dict) -> Float32[Array, "N S S 3"]:
     return device_augment.copies_of(shared["crops"], batch["example"], copies=self.copies)
 
 
@@ -142,10 +144,11 @@ class HostRenderer:
 
   def batch(self, examples: Examples, pool: ThreadPoolExecutor) -> dict:
     """What the images are made of: themselves."""
-    return {"image": np.stack(list(pool.map(self._pixels, examples.number, examples.version)))}
+    number, version = examples.number.tolist(), examples.version.tolist()
+    return {"image": np.stack(list(pool.map(self._pixels, number, version)))}
 
-  def _pixels(self, number: int, version: int) -> np.ndarray:
-    """One example as uint8 [S, S, 3]: read where it is stored, else made."""
+  def _pixels(self, number: int, version: int) -> UInt8[np.ndarray, "S S 3"]:
+    """One example: read where it is stored, else made."""
     stored, split = self._stored[version], self._versions[version]
     if stored is not None:
       return stored[number]

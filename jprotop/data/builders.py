@@ -9,7 +9,7 @@ import io
 import itertools
 import pathlib
 import types
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -123,7 +123,7 @@ def write(builder: ImageSet) -> None:
     builder.download_and_prepare()
 
 
-def open_splits(builder: ImageSet) -> dict[str, "tfds.data_sources.ArrayRecordDataSource"]:
+def open_splits(builder: ImageSet) -> dict[str, Sequence]:
   """Random access to the encoded examples of each split of a data set that was written."""
   decoders = {"image": tfds.decode.SkipDecoding()}
   return {split: builder.as_data_source(split, decoders=decoders) for split in SPLITS}

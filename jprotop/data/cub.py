@@ -1,5 +1,6 @@
 """CUB-200-2011 (Wah et al. 2011) from its official folder or archive."""
 
+import functools
 import gzip
 import hashlib
 import logging
@@ -68,7 +69,7 @@ def _unpack(archive: pathlib.Path, cache: pathlib.Path) -> pathlib.Path:
   name = f"{archive.resolve()}-{stat.st_size}-{stat.st_mtime_ns}"
   target = cache / "unpacked" / hashlib.sha256(name.encode()).hexdigest()[:16]
   # Pictures by their size: they are decoded when the data set is prepared, and hashed from then on.
-  fault = lambda: listed.fault(target, hashed=lambda name: name.endswith(".txt"))  # noqa: E731
+  fault = functools.partial(listed.fault, target, hashed=lambda name: name.endswith(".txt"))
   if fault():
     with one_at_a_time(target):
       if found := fault():  # Another program may have been faster.
@@ -133,7 +134,7 @@ def _table(path: pathlib.Path, columns: int, kind: Callable = str) -> dict[int, 
     try:
       key, values = int(fields[0]), [kind(value) for value in fields[1:]]
     except ValueError:
-      values = []
+      key, values = -1, []
     if len(values) != columns:
       raise InputError(
         f"{path}, line {number}: {line!r} is not a number and {columns} values after it"

@@ -9,6 +9,8 @@ import pathlib
 from collections.abc import Sequence
 
 import numpy as np
+from jaxtyping import Bool, Float32, Int, UInt8
+from PIL import Image
 
 from jprotop.data import (  # noqa: F401
   alterations,
@@ -36,23 +38,23 @@ class Split:
   Attributes:
     name: "train", "validation" or "test".
     source: random access to the encoded examples of the split on the disk.
-    rows: int [N], where each image stands in `source`.
-    label: int [N].
+    rows: where each image stands in `source`.
+    label: its class.
     image_id: N names.
-    box: float32 [N, 4] (x, y, w, h), whole pixels inside the original.
-    parts: float32 [N, 15, 3] (x, y, visible) in pixels of the original.
+    box: (x, y, w, h), whole pixels inside the original.
+    parts: (x, y, visible) in pixels of the original.
     image_size: S of the crops that the network sees.
     cache, key: where pixel files go, and what names them.
     scheme: which images are altered before they are resized, and how; None: none.
   """
 
   name: str
-  source: Sequence
-  rows: np.ndarray
-  label: np.ndarray
+  source: Records | Sequence[dict]
+  rows: Int[np.ndarray, " N"]
+  label: Int[np.ndarray, " N"]
   image_id: list[str]
-  box: np.ndarray
-  parts: np.ndarray
+  box: Float32[np.ndarray, "N 4"]
+  parts: Float32[np.ndarray, "N 15 3"]
   image_size: int
   cache: pathlib.Path
   key: str
@@ -61,63 +63,63 @@ class Split:
   def __len__(self) -> int:
     return len(self.rows)
 
-  def crop(self, i: int):
-    """Image i cropped to its box at its own resolution, a Pillow image."""
+  def crop(self, i: int) -> Image.Image:
+    """Image i cropped to its box at its own resolution."""
     image = decode.decode(self.source[int(self.rows[i])]["image"], self.image_id[i])
-    return decode.crop(image, tuple(self.box[i]))
+    return decode.crop(image, self.box[i])
 
-  def altered_crop(self, i: int):
-    """The same, altered, whether the scheme covers it or not."""
-    return self.scheme.apply(self.crop(i), int(self.rows[i]), 0)
+  def altered_crop(self, i: int) -> Image.Image:
+    """The same, altered, whether the scheme covers it or not; without a scheme, as it is."""
+    crop = self.crop(i)
+    return crop if self.scheme is None else self.scheme.apply(crop, int(self.rows[i]), 0)
 
   def altered(self, scheme: Scheme | None) -> "Split":
     """The same images, those that the scheme covers altered at their own resolution."""
     return dataclasses.replace(self, scheme=scheme)
 
   @functools.cached_property
-  def pixels(self) -> np.ndarray:
-    """The un-augmented crops, memory-mapped uint8 [N, S, S, 3]."""
+  def pixels(self) -> UInt8[np.ndarray, "N S S 3"]:
+    """The un-augmented crops, memory-mapped."""
     name = f"{self.name}-{pixels.fingerprint(*self._shaped_by(), self.image_size)}"
     return pixels.pixel_file(self.cache, name, len(self), self.image_size, self._plain)
 
   def _shaped_by(self) -> tuple:
     """What the pixels depend on, besides their size and augmentation."""
-    covered = self.scheme.covers(self.label) if self.scheme else np.zeros(len(self), bool)
-    if not covered.any():
+    if self.scheme is None or not (covered := self.scheme.covers(self.label)).any():
       return (self.key, self.rows.tolist())
     how = (self.scheme.name, self.scheme.parameter, self.scheme.code)
     return (self.key, self.rows.tolist(), *how, covered.tolist())
 
-  def _plain(self, i: int) -> np.ndarray:
+  def _plain(self, i: int) -> UInt8[np.ndarray, "S S 3"]:
     return self._resized(self.crop(i), i, 0)
 
-  def augmented(self, i: int, copy: int, seed: int) -> np.ndarray:
-    """Augmented copy of image i, uint8 [S, S, 3]; a pure function of its arguments."""
+  def augmented(self, i: int, copy: int, seed: int) -> UInt8[np.ndarray, "S S 3"]:
+    """Augmented copy of image i; a pure function of its arguments."""
     image = augment.augment_copy(self.crop(i), seed=seed, index=int(self.rows[i]), copy=copy)
     return self._resized(image, i, copy + 1)
 
-  def _resized(self, image, i: int, version: int) -> np.ndarray:
+  def _resized(self, image: Image.Image, i: int, version: int) -> UInt8[np.ndarray, "S S 3"]:
     """An alteration acts before the resize, at the crop's own resolution."""
     if self.scheme and self.scheme.covers(self.label[i]):
       image = self.scheme.apply(image, int(self.rows[i]), version)
     return decode.resize(image, self.image_size)
 
-  def stored_copies(self, copies: int, seed: int) -> np.ndarray | None:
-    """All augmented copies as uint8 [N * copies, S, S, 3], image by image; None if too large."""
+  def stored_copies(self, copies: int, seed: int) -> UInt8[np.ndarray, "M S S 3"] | None:
+    """All M = N * copies augmented copies, image by image; None if too large."""
     count = len(self) * copies
     if count * self.image_size**2 * 3 > MAX_STORED_COPIES_BYTES:
       return None
     what = (*self._shaped_by(), self.image_size, copies, seed)
     name = f"augmented-{pixels.fingerprint(*what)}"
 
-    def render(j: int) -> np.ndarray:
+    def render(j: int) -> UInt8[np.ndarray, "S S 3"]:
       return self.augmented(j // copies, j % copies, seed)
 
     return pixels.pixel_file(self.cache, name, count, self.image_size, render)
 
-  def part_points(self, i: int) -> np.ndarray:
-    """Part locations of image i in pixels of its resized crop, float32 [15, 3] (x, y, visible)."""
-    return decode.crop_points(self.parts[i], tuple(self.box[i]), self.image_size)
+  def part_points(self, i: int) -> Float32[np.ndarray, "15 3"]:
+    """Part locations (x, y, visible) of image i in pixels of its resized crop."""
+    return decode.crop_points(self.parts[i], self.box[i], self.image_size)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -237,7 +239,7 @@ def _hold_out(train: Split, share: float, seed: int) -> tuple[Split, Split]:
   return _take(train, ~held_out, "train"), _take(train, held_out, "validation")
 
 
-def _take(split: Split, chosen: np.ndarray, name: str) -> Split:
+def _take(split: Split, chosen: Bool[np.ndarray, " N"], name: str) -> Split:
   return dataclasses.replace(
     split,
     name=name,

@@ -4,9 +4,10 @@ import dataclasses
 import logging
 import pathlib
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
+from jaxtyping import Float32, Int
 
 from jprotop.data import batches, decode
 from jprotop.data.arrays import read_array
@@ -24,24 +25,24 @@ class Images:
   """Images as the network takes them, and what is known about them.
 
   Attributes:
-    image: float32 [N, S, S, 3] in [0, 1].
+    image: in [0, 1].
     image_id: N names.
-    label: int [N]; -1 where the class is not known.
-    points: float32 [N, 15, 3] part locations (x, y, visible) in pixels of the crop.
+    label: -1 where the class is not known.
+    points: part locations (x, y, visible) in pixels of the crop.
     unreadable: messages about files that were left out.
   """
 
-  image: np.ndarray
+  image: Float32[np.ndarray, "N S S 3"]
   image_id: list[str]
-  label: np.ndarray
-  points: np.ndarray
+  label: Int[np.ndarray, " N"]
+  points: Float32[np.ndarray, "N 15 3"]
   unreadable: list[str] = dataclasses.field(default_factory=list)
 
   def __len__(self) -> int:
     return len(self.image_id)
 
 
-def from_split(split: Split, indices: np.ndarray) -> Images:
+def from_split(split: Split, indices: Sequence[int] | Int[np.ndarray, " N"]) -> Images:
   """Images of a split by index, with labels and parts."""
   indices = np.asarray(indices, int)
   outside = indices[(indices < 0) | (indices >= len(split))]
@@ -54,7 +55,7 @@ def from_split(split: Split, indices: np.ndarray) -> Images:
     image=batches.to_float(split.pixels[indices]),
     image_id=[split.image_id[i] for i in indices],
     label=split.label[indices],
-    points=np.stack([split.part_points(i) for i in indices]),
+    points=np.stack([split.part_points(i) for i in indices.tolist()]),
   )
 
 
@@ -122,6 +123,8 @@ def _from_files(files: list[pathlib.Path], size: int, argument: str) -> Images:
   return _unlabelled(batches.to_float(np.stack(images)), names, unreadable)
 
 
-def _unlabelled(image: np.ndarray, names: list[str], unreadable: list[str]) -> Images:
+def _unlabelled(
+  image: Float32[np.ndarray, "N S S 3"], names: list[str], unreadable: list[str]
+) -> Images:
   points = np.zeros((len(names), len(PARTS), 3), np.float32)
   return Images(image, names, np.full(len(names), -1), points, unreadable)

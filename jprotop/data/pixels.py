@@ -20,6 +20,7 @@ from io import FileIO
 
 import numpy as np
 import PIL
+from jaxtyping import UInt8
 from PIL import features
 from tqdm import tqdm
 
@@ -51,18 +52,22 @@ def _check_space(path: pathlib.Path, needed: int) -> None:
 
 
 def pixel_file(
-  cache: pathlib.Path, name: str, count: int, size: int, render: Callable[[int], np.ndarray]
-) -> np.ndarray:
+  cache: pathlib.Path,
+  name: str,
+  count: int,
+  size: int,
+  render: Callable[[int], UInt8[np.ndarray, "S S 3"]],
+) -> UInt8[np.ndarray, "{count} {size} {size} 3"]:
   """The pixel file of that name, made first if it is not there yet, or damaged.
 
   Args:
     cache: folder of pixel files.
     name: what is shown as progress, a dash, and the fingerprint.
     count, size: N and S.
-    render: index to uint8 [S, S, 3]; called from several threads.
+    render: an index to its image; called from several threads.
 
   Returns:
-    Memory-mapped uint8 [N, S, S, 3], read-only.
+    Memory-mapped, read-only.
   """
   path = cache / "pixels" / f"{name}.npy"
   rows = _opened(path, count, size)
@@ -105,12 +110,15 @@ def _is_sound(path: pathlib.Path, rows: np.ndarray) -> bool:
   name = (path.absolute(), facts.st_ino, facts.st_size, facts.st_mtime_ns)
   if name not in _sound:
     blocks = (rows[start : start + 64] for start in range(0, len(rows), 64))
-    check = lambda block: all(zlib.crc32(r["image"]) == r["crc32"] for r in block)  # noqa: E731
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-      if not all(pool.map(check, blocks)):
+      if not all(pool.map(_fit, blocks)):
         return False
     _sound.add(name)
   return True
+
+
+def _fit(rows: np.ndarray) -> bool:
+  return all(zlib.crc32(row["image"].data) == row["crc32"] for row in rows)
 
 
 def _make(path: pathlib.Path, count: int, size: int, render: Callable[[int], np.ndarray]) -> None:
@@ -126,7 +134,7 @@ def _make(path: pathlib.Path, count: int, size: int, render: Callable[[int], np.
     def store(i: int) -> None:
       row = np.zeros((), form)
       row["image"] = render(i)
-      row["crc32"] = zlib.crc32(row["image"])
+      row["crc32"] = zlib.crc32(row["image"].data)
       _write_at(file, row.tobytes(), start + i * form.itemsize)
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:

@@ -63,8 +63,8 @@ class Prepared:
 
   def _ensure(self, *, pictures: bool = False) -> None:
     """Prepares the folder unless its files are those of its list; pictures by their hash too."""
-    fault = lambda: listed.fault(  # noqa: E731
-      self.folder, hashed=lambda name: pictures or _PICTURES not in name
+    fault = functools.partial(
+      listed.fault, self.folder, hashed=lambda name: pictures or _PICTURES not in name
     )
     if not fault():
       return
@@ -97,7 +97,7 @@ class Prepared:
       raise
 
 
-class Records(Sequence):
+class Records:
   """Random access to the encoded examples of one split."""
 
   def __init__(self, prepared: Prepared, split: str, count: int):
@@ -117,4 +117,4 @@ def _write_annotations(path: pathlib.Path, examples: Sequence) -> None:
   columns = {key: np.array([row[key] for row in rows]) for key in rows[0]}
   columns["image_id"] = np.array([row["image_id"].decode() for row in rows])
   with atomic_path(path) as temporary:
-    np.savez(temporary, **columns)
+    np.savez(temporary, allow_pickle=False, **columns)

@@ -15,6 +15,7 @@ from typing import Any
 
 import msgspec
 import numpy as np
+from jaxtyping import Bool, Float, Int
 
 from jprotop import statistics
 from jprotop.attacks import class_pgd
@@ -103,7 +104,7 @@ def measure(
     "hits": {name: accuracy.packed(hits) for name, hits in right.items()},
     "alteration": run.scheme.name,
     "parameter": run.scheme.parameter,
-    "classes": [run.class_names[label] for label in run.scheme.classes],
+    "classes": [run.class_names[k] for k in run.scheme.altered_classes(len(run.class_names))],
     "confusion": accuracy.confusion_matrix(clean, images.label).tolist(),
     "class_names": run.class_names,
     "finished_training": run.info["finished"],
@@ -115,13 +116,13 @@ def measure(
 
 
 def alterations(
-  clean: np.ndarray,
-  altered: np.ndarray,
-  every: np.ndarray,
-  label: np.ndarray,
+  clean: Float[np.ndarray, "N C"],
+  altered: Float[np.ndarray, "N C"],
+  every: Float[np.ndarray, "N C"],
+  label: Int[np.ndarray, " N"],
   scheme: Scheme,
 ) -> dict:
-  """What an alteration does to accuracy, from logits [N, C] of the same N images.
+  """What an alteration does to accuracy, from logits of the same images.
 
   Args:
     clean, altered, every: of the images as they are, altered where the scheme says, and all
@@ -138,7 +139,9 @@ def alterations(
   }
 
 
-def _right_under_pgd(run: Run, split: Split, clean: np.ndarray) -> np.ndarray:
+def _right_under_pgd(
+  run: Run, split: Split, clean: Float[np.ndarray, "N C"]
+) -> Bool[np.ndarray, " N"]:
   """Only what is right on the clean image can stay right, so only that is attacked."""
   hits = clean.argmax(axis=1) == split.label
   indices = np.flatnonzero(hits)
@@ -173,12 +176,12 @@ def _tested(results: Mapping[str, Any], network: str) -> dict | None:
 
 def _between(results: Mapping[str, Any], name: str, a: str, b: str) -> dict | None:
   """How much more often network a is right than network b, on the same test images."""
-  found = [_tested(results, network) for network in (a, b)]
-  if None in found or len({record[name]["total"] for record in found}) != 1:
+  of_a, of_b = (_tested(results, network) for network in (a, b))
+  if of_a is None or of_b is None or of_a[name]["total"] != of_b[name]["total"]:
     return None
-  total = found[0][name]["total"]
+  total = of_a[name]["total"]
   return statistics.paired_difference(
-    *(accuracy.unpacked(record["hits"][name], total) for record in found)
+    *(accuracy.unpacked(record["hits"][name], total) for record in (of_a, of_b))
   )
 
 

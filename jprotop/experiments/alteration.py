@@ -63,14 +63,15 @@ def measure(
     Sightings(**see(run.network, version, selectors.cells, batch_size=size, title=title))
     for title, version in (("altered images", altered_split), ("original images", split))
   )
-  selections = numbers_of.drift(altered, clean, split.label, scheme.classes, top_k=_TOP_K)
+  classes = scheme.altered_classes(len(run.class_names))
+  selections = numbers_of.drift(altered, clean, split.label, classes, top_k=_TOP_K)
   asked = num_figures if shown is None else None
   if shown is None:
-    groups = numbers_of.selections(split.label, altered.prediction, scheme.classes)
+    groups = numbers_of.selections(split.label, altered.prediction, classes)
     shown = draw_images(groups, num_figures, run.config["measure"]["seed"])
   record = {**_setting(run), "shown": shown, "num_figures_asked": asked, "selections": selections}
   _write_arrays(out / "alteration.npz", split, altered, clean)
-  _write_charts(out / "figures", altered_split, altered, clean, record)
+  _write_charts(out / "figures", altered_split, altered, clean, record, _title(scheme))
   _write_examples(out / "figures", run, altered_split, altered, shown)
   return record
 
@@ -81,7 +82,7 @@ def _setting(run: Run) -> dict:
   return {
     "alteration": scheme.name,
     "parameter": scheme.parameter,
-    "classes": [run.class_names[label] for label in scheme.classes],
+    "classes": [run.class_names[label] for label in scheme.altered_classes(len(run.class_names))],
     "trained_on": run.config["train"]["network"],
     "trained_as_measured": run.trained_scheme == scheme,
     "top_k": min(_TOP_K, available),
@@ -105,11 +106,16 @@ def _write_arrays(path: pathlib.Path, split: Split, altered: Sightings, clean: S
     arrays[f"cells_{name}"] = seen.cell
     arrays[f"predictions_{name}"] = seen.prediction
   with atomic_path(path) as temporary:
-    np.savez(temporary, **arrays)
+    np.savez(temporary, allow_pickle=False, **arrays)
 
 
 def _write_charts(
-  figures: pathlib.Path, split: Split, altered: Sightings, clean: Sightings, record: dict
+  figures: pathlib.Path,
+  split: Split,
+  altered: Sightings,
+  clean: Sightings,
+  record: dict,
+  title: str,
 ) -> None:
   canvas.save(
     alteration_charts.similarity_drop(record["selections"]), figures / "alteration_drop.png"
@@ -118,7 +124,7 @@ def _write_charts(
   first = shown[0] if shown else 0
   pair = (split.crop(first), split.altered_crop(first))
   figure = alteration_panels.artefacts(
-    *(batches.to_float(np.asarray(image)) for image in pair), title=_title(split.scheme)
+    *(batches.to_float(np.asarray(image)) for image in pair), title=title
   )
   canvas.save(figure, figures / "alteration_artefacts.png")
   for number, i in enumerate(shown):
@@ -147,7 +153,7 @@ def _write_examples(
       prototype=source_of(run, prototype),
       altered=with_,
       clean=without,
-      title=_title(altered_split.scheme),
+      title=_title(run.scheme),
       true_class=run.class_names[split.label[i]],
       image_id=split.image_id[i],
     )

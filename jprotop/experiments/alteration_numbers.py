@@ -14,6 +14,7 @@ from collections.abc import Sequence
 
 import msgspec
 import numpy as np
+from jaxtyping import Bool, Float, Int, Shaped
 
 from jprotop import statistics
 from jprotop.runs.records import Mean, Record, Share
@@ -59,32 +60,30 @@ class Sightings:
   """What a network sees in N images: `selectors.cells`.
 
   Attributes:
-    logits: [N, C].
-    activations: [N, P], each prototype's maximum over the image.
-    cell: int [N, P, 2], (row, column) of that maximum, the first in row-major order.
+    activations: each prototype's maximum over the image.
+    cell: (row, column) of that maximum, the first in row-major order.
   """
 
-  logits: np.ndarray
-  activations: np.ndarray
-  cell: np.ndarray
+  logits: Float[np.ndarray, "N C"]
+  activations: Float[np.ndarray, "N P"]
+  cell: Int[np.ndarray, "N P 2"]
 
   @property
-  def prediction(self) -> np.ndarray:
-    """The predicted classes, int [N]."""
+  def prediction(self) -> Int[np.ndarray, " N"]:
+    """The predicted classes."""
     return self.logits.argmax(axis=1)
 
 
 def selections(
-  label: np.ndarray, prediction: np.ndarray, classes: Sequence[int]
-) -> dict[str, np.ndarray]:
-  """Which images each group of numbers is about, boolean [N] each.
+  label: Int[np.ndarray, " N"], prediction: Int[np.ndarray, " N"], classes: Sequence[int]
+) -> dict[str, Bool[np.ndarray, " N"]]:
+  """Which images each group of numbers is about.
 
   paper: images of altered classes whose altered version is classified correctly (Section 4).
   other_classes is the control: no training image of theirs had artefacts.
 
   Args:
-    label: int [N].
-    prediction: int [N], the class predicted for the altered versions.
+    prediction: the class predicted for the altered versions.
     classes: the classes that are altered in training.
   """
   covered = np.isin(label, classes)
@@ -132,8 +131,8 @@ def per_image(altered: Sightings, clean: Sightings, *, top_k: int = 5) -> dict[s
   }
 
 
-def summarise(rows: dict[str, np.ndarray], chosen: np.ndarray) -> dict:
-  """Shares and means of `per_image` over the images that are chosen, boolean [N].
+def summarise(rows: dict[str, Shaped[np.ndarray, " N"]], chosen: Bool[np.ndarray, " N"]) -> dict:
+  """Shares and means of `per_image` over the images that are chosen.
 
   Where a rank correlation is not defined, its `total` leaves the image out.
   """
@@ -150,7 +149,12 @@ def summarise(rows: dict[str, np.ndarray], chosen: np.ndarray) -> dict:
 
 
 def drift(
-  altered: Sightings, clean: Sightings, label: np.ndarray, classes: Sequence[int], *, top_k: int = 5
+  altered: Sightings,
+  clean: Sightings,
+  label: Int[np.ndarray, " N"],
+  classes: Sequence[int],
+  *,
+  top_k: int = 5,
 ) -> dict[str, dict]:
   """The numbers of the JPEG experiment for each of `selections`, with counts and intervals."""
   rows = per_image(altered, clean, top_k=top_k)

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 import msgspec
 import numpy as np
+from jaxtyping import Float
 
 from jprotop import regions
 from jprotop.attacks.budget import Budget
@@ -140,8 +141,13 @@ def source_of(run: Run, prototype: int) -> panels.Prototype:
   )
 
 
-def view_of(run: Run, image: np.ndarray, similarity_map: np.ndarray, logits: np.ndarray) -> View:
-  """One version of an image [S, S, 3], and where a prototype's map [h, w] finds it there."""
+def view_of(
+  run: Run,
+  image: Float[np.ndarray, "S S 3"],
+  similarity_map: Float[np.ndarray, "h w"],
+  logits: Float[np.ndarray, " C"],
+) -> View:
+  """One version of an image, and where a prototype's map finds it there."""
   size = image.shape[0]
   return View(
     image=image,

@@ -134,7 +134,7 @@ def measure(
   }
   if request.nearest is None:
     return summary
-  purity = _nearest_patches(run, out, request, num_pages)
+  purity = _nearest_patches(run, out, request.prototypes, request.nearest, num_pages)
   return summary | {"nearest": request.nearest, "purity": purity}
 
 
@@ -156,9 +156,10 @@ def _check_request(run: Run, request: Request, members: Sequence[Run]) -> None:
   """InputError, before any work, where something is asked for that there is not."""
   for member in members:
     _check_member(run, member)
-  for split in () if request.nearest is None else (run.seen.train, run.seen.test):
+  if request.nearest is not None:
     explain.check_prototypes(request.prototypes, len(run.model.prototype_class))
-    explain.check_neighbours(request.nearest, split)
+    for split in (run.seen.train, run.seen.test):
+      explain.check_neighbours(request.nearest, split)
   explain.check_num_prototypes(request.num_prototypes, len(run.model.prototype_class))
   if not 1 <= request.num_classes <= len(run.class_names):
     raise InputError(
@@ -201,18 +202,16 @@ def _ensemble_logits(
 
 def _save_arrays(path: pathlib.Path, **arrays: np.ndarray) -> None:
   with atomic_path(path) as temporary:
-    np.savez(temporary, **arrays)
+    np.savez(temporary, allow_pickle=False, **arrays)
 
 
 def _nearest_patches(
-  run: Run, out: pathlib.Path, request: Request, num_pages: int | None
+  run: Run, out: pathlib.Path, chosen: tuple[int, ...], k: int, num_pages: int | None
 ) -> dict[str, dict]:
   """nearest.npz, nearest.json and a figure a class; the share of patches of the own class."""
-  size, prototypes = run.config["compute"]["evaluation_batch_size"], np.array(request.prototypes)
+  size, prototypes = run.config["compute"]["evaluation_batch_size"], np.array(chosen)
   found = {
-    split.name: explain.nearest_in_split(
-      run.network, split, prototypes, k=request.nearest, batch_size=size
-    )
+    split.name: explain.nearest_in_split(run.network, split, prototypes, k=k, batch_size=size)
     for split in (run.seen.train, run.seen.test)
   }
   own = np.array(run.model.prototype_class)[prototypes]

@@ -5,6 +5,7 @@ import pathlib
 from collections.abc import Iterator
 
 import numpy as np
+from jaxtyping import Int
 from tqdm import tqdm
 
 from jprotop import regions, statistics
@@ -78,7 +79,7 @@ def _tell_source(run: Run, prototype: int) -> dict | None:
   return {"image_id": source.image_id, "class": source.class_name, "box": list(source.box)}
 
 
-def tell_nearest(run: Run, prototypes: np.ndarray, found: dict) -> list[dict]:
+def tell_nearest(run: Run, prototypes: Int[np.ndarray, " Q"], found: dict) -> list[dict]:
   """One entry a prototype of nearest.json; `found` holds explain.nearest_in_split of each split."""
   return [
     {
@@ -127,28 +128,35 @@ def draw_images(
           weight=item["weight"],
         )
       )
-    scores = lambda rows: [(row["class"], row["score"]) for row in rows]  # noqa: E731
     example = explanations.Explanation(
       image=chosen.image[i],
       image_id=entry["image_id"],
       true_class=entry["true_class"],
-      scores=scores(entry["top_classes"]),
+      scores=_named(entry["top_classes"]),
       evidence=evidence,
-      ensemble=scores(entry.get("ensemble", [])),
+      ensemble=_named(entry.get("ensemble", [])),
     )
     path = figures / f"explain_{i}.png"
     canvas.save(explanations.explanation(example), path, **_PAGE)
 
 
+def _named(rows: list[dict]) -> list[tuple[str, float]]:
+  return [(row["class"], row["score"]) for row in rows]
+
+
 def draw_nearest(
-  figures: pathlib.Path, run: Run, prototypes: np.ndarray, found: dict, num_pages: int | None
+  figures: pathlib.Path,
+  run: Run,
+  prototypes: Int[np.ndarray, " Q"],
+  found: dict,
+  num_pages: int | None,
 ) -> None:
   """figures/nearest_LABEL.png, a page for each of the prototypes' first classes (None: all)."""
   own = np.array(run.model.prototype_class)[prototypes]
   grid = grid_of(run.model, run.image_size)
   for label in tqdm(np.unique(own)[:num_pages], desc="drawing", unit="class", dynamic_ncols=True):
-    these = np.flatnonzero(own == label)
-    rows = [_neighbourhood(run, prototypes[q], found, q, grid) for q in these]
+    these = np.flatnonzero(own == label).tolist()
+    rows = [_neighbourhood(run, int(prototypes[q]), found, q, grid) for q in these]
     figure = explanations.nearest_patches(run.class_names[label], rows)
     canvas.save(figure, figures / f"nearest_{label}.png", **_PAGE)
 
@@ -171,7 +179,7 @@ def _neighbourhood(
       )
 
   return explanations.Neighbourhood(
-    prototype_id=int(prototype),
+    prototype_id=prototype,
     source=run.source(prototype),
     train=list(patches("train")),
     test=list(patches("test")),

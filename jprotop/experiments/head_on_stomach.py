@@ -69,13 +69,12 @@ _NUM_FIGURES = 6
 def parse_cells(text: str) -> tuple[tuple[int, int], tuple[int, int]]:
   """ "1,1:2,2" to ((1, 1), (2, 2))."""
   try:
-    first, last = (tuple(int(v) for v in cell.split(",")) for cell in text.split(":"))
-    (_, _), (_, _) = first, last
+    (top, left), (bottom, right) = (map(int, cell.split(",")) for cell in text.split(":"))
   except ValueError as error:
     raise InputError(
       f"--target_cells={text} is not row,column:row,column, as in --target_cells=1,1:2,2"
     ) from error
-  return first, last
+  return (top, left), (bottom, right)
 
 
 def _target(cells: str | None, part: str | None) -> Target:
@@ -173,7 +172,8 @@ def _numbers(
 
 def _write(out: pathlib.Path, run: Run, cases: Cases, record: dict[str, np.ndarray]) -> None:
   with atomic_path(out / "attack.npz") as temporary:
-    np.savez(temporary, image_id=np.array(cases.images.image_id), **record)
+    image_id = np.array(cases.images.image_id)
+    np.savez(temporary, allow_pickle=False, image_id=image_id, **record)
   figures = out / "figures"
   # First those that the paper is about, from head to stomach; then in order.
   order = sorted(range(len(cases.rule)), key=lambda i: cases.rule[i] != "stomach")

@@ -5,6 +5,7 @@ from typing import Any
 
 import msgspec
 import numpy as np
+from jaxtyping import Bool, Float
 
 from jprotop import parallel, regions, statistics
 from jprotop.attacks.budget import Budget
@@ -111,7 +112,7 @@ def summarise(
   record: dict[str, np.ndarray],
   rule: list[str],
   *,
-  activations: np.ndarray | None = None,
+  activations: Float[np.ndarray, "n P"] | None = None,
   log_similarity: bool = True,
 ) -> dict:
   """The numbers of Head on Stomach from the arrays of `attack`, each with count and interval.
@@ -121,7 +122,7 @@ def summarise(
   Args:
     record: what `attack` returns.
     rule: how each image's S_noisy was chosen.
-    activations: [N_test, P] of all clean test images, to compare with; None leaves that out.
+    activations: of all clean test images, to compare with; None leaves that out.
     log_similarity: whether similarities are logarithmic, so that 4 is "very high" (Section 3).
   """
   attacked, target = record["attacked_similarity_map"], record["target"]
@@ -155,8 +156,10 @@ def _arrivals(record: dict[str, np.ndarray], ways: Sequence, way: Any) -> dict:
   }
 
 
-def arrived(record: dict[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-  """Whether the strongest cell of each map lies in S_noisy, boolean [N]: attacked, and control."""
+def arrived(
+  record: dict[str, np.ndarray],
+) -> tuple[Bool[np.ndarray, " N"], Bool[np.ndarray, " N"]]:
+  """Whether the strongest cell of each map lies in S_noisy: attacked, and control."""
   maps = (record[f"{name}_similarity_map"] for name in ("attacked", "control"))
   attacked, control = (regions.peak_inside(each, record["target"]) for each in maps)
   return attacked, control
@@ -175,7 +178,7 @@ def movements(record: dict[str, np.ndarray], cases: Cases) -> list[dict]:
 def sat_on(cases: Cases) -> list[str]:
   """The part group that each image's prototype sits on, else BACKGROUND; UNKNOWN where no part of
   the image is annotated."""
-  annotated = cases.images.points[..., 2].any(axis=1)
+  annotated = np.asarray(cases.images.points[..., 2].any(axis=1))
   return [
     (group or BACKGROUND) if known else UNKNOWN
     for group, known in zip(cases.source_group, annotated)
@@ -206,8 +209,10 @@ def counts(cases: Cases) -> dict:
   }
 
 
-def share_below(values: np.ndarray, levels: np.ndarray) -> np.ndarray:
-  """Share of all values, of any shape, that are below each of levels [N], [N]."""
+def share_below(
+  values: Float[np.ndarray, "..."], levels: Float[np.ndarray, " N"]
+) -> Float[np.ndarray, " N"]:
+  """Share of all values that are below each of the levels."""
   return np.searchsorted(np.sort(values, axis=None), levels, side="left") / values.size
 
 

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
+from jaxtyping import Bool, Float, Int, Real
 
 from jprotop import metrics
 from jprotop.errors import InputError
@@ -34,8 +35,8 @@ class Batch(NamedTuple):
   top: Chosen
   noisy: Chosen | None
   patches: PatchPeaks
-  parts: np.ndarray | None
-  masks: np.ndarray | None
+  parts: Real[np.ndarray, "N L 3"] | None
+  masks: Bool[np.ndarray, "N H W"] | None
   image_size: int
 
 
@@ -44,18 +45,18 @@ class Whole:
   """What is known of all images and prototypes.
 
   Attributes:
-    prototype_class: int [P].
-    parts, released_parts: [N, L, 3], exact and as EvalProtoPNet places them; None: there are none.
+    prototype_class: of each prototype.
+    parts, released_parts: exact and as EvalProtoPNet places them; None: there are none.
     pairs: parts that count as one in purity.
-    weights: [P, C] of the last layer, or None.
+    weights: of the last layer, or None.
     image_size: S.
   """
 
-  prototype_class: np.ndarray
-  parts: np.ndarray | None
-  released_parts: np.ndarray | None
+  prototype_class: Int[np.ndarray, " P"]
+  parts: Real[np.ndarray, "N L 3"] | None
+  released_parts: Real[np.ndarray, "N L 3"] | None
   pairs: tuple[tuple[int, int], ...]
-  weights: np.ndarray | None
+  weights: Float[np.ndarray, "p C"] | None
   image_size: int
 
   def __post_init__(self):

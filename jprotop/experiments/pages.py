@@ -18,11 +18,12 @@ Results = Mapping[str, Any]
 CLAIMS_COLUMNS = {"claim": "Claim", "verdict": "Here", "evidence": "Found", "section": "Section"}
 CLAIMS_CAPTION = (
   "Each claim says that a number lies above or below a threshold, and has a margin: what is too "
-  "small to matter. It holds if the whole 95% interval lies beyond the threshold. It is reversed if "
-  "the whole interval lies more than the margin on the other side. There is no difference (larger than "
-  "the margin) if the interval lies within the margin on both sides. Otherwise it is undecided. "
-  "Accuracies of the same images are compared image by image, with Tango's interval and McNemar's "
-  "exact p; Holm's p is adjusted for all such claims here. Nothing was tuned to make one hold."
+  "small to matter. It holds if the whole 95% interval lies beyond the threshold. It is reversed "
+  "if the whole interval lies more than the margin on the other side. There is no difference "
+  "(larger than the margin) if the interval lies within the margin on both sides. Otherwise it is "
+  "undecided. Accuracies of the same images are compared image by image, with Tango's interval "
+  "and McNemar's exact p; Holm's p is adjusted for all such claims here. Nothing was tuned to "
+  "make one hold."
 )
 # The paper's order; what the paper does not have comes after it.
 _SECTIONS = ("Section 3", "Section 4", "App. D.2", "App. E", "App. F.1", "App. F.2")
@@ -87,7 +88,11 @@ def _passages(
     found = results.get(experiment.name, {})
     shown: set[str] = set()
     for passage in experiment.passages if found else ():
-      wanted = passage.pictures if study else _own_pictures(experiment, passage, *folders, shown)
+      wanted = (
+        passage.pictures
+        if study
+        else _own_pictures(experiment, passage, next(iter(folders)), shown)
+      )
       pictures, missing = [], 0
       for which in wanted:
         if which.network in found and which.network in folders:

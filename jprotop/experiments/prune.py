@@ -64,7 +64,7 @@ def measure(
   model, variables, provenance = pruning.keep(run.model, run.variables, run.provenance, kept)
   tuned = last_layer.tune(model, variables, run.seen.train, run.config, epochs=epochs)
   pruning.write_run(run, out, model, tuned, provenance)
-  left = {int(label) for label in model.prototype_class}
+  left = set(model.prototype_class)
   return {
     "pruned_from": str(run.workdir),
     "neighbours": neighbours,

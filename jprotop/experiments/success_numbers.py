@@ -4,6 +4,7 @@ from typing import Any
 
 import msgspec
 import numpy as np
+from jaxtyping import Bool
 
 from jprotop import statistics
 from jprotop.attacks import cases as attack_cases
@@ -68,8 +69,8 @@ def rates(outcome: Outcome, top_k: int) -> dict:
   return found
 
 
-def kept(subjects: Subjects, outcome: Outcome) -> np.ndarray:
-  """Whether a success left the predicted class as it was, boolean [N]; False without a success."""
+def kept(subjects: Subjects, outcome: Outcome) -> Bool[np.ndarray, " N"]:
+  """Whether a success left the predicted class as it was; False without a success."""
   return (outcome.rank >= 0) & (outcome.prediction == subjects.prediction)
 
 
@@ -104,11 +105,11 @@ def moves(subjects: Subjects, outcome: Outcome) -> list[tuple[str, str] | None]:
       found.append(None)
       continue
     points, size = subjects.images.points[i], subjects.images.image.shape[1]
-    groups = (
+    before, after = (
       attack_cases.group_of_map(similarity_map, points, size) or BACKGROUND
       for similarity_map in (subjects.maps[i, rank], outcome.map[i])
     )
-    found.append(tuple(groups))
+    found.append((before, after))
   return found
 
 
@@ -117,7 +118,7 @@ def count_parts(subjects: Subjects, outcome: Outcome) -> dict | None:
 
   Counted are images whose parts are annotated; the last group is where no part is near.
   """
-  annotated = subjects.images.points[..., 2].any(axis=1)
+  annotated = np.asarray(subjects.images.points[..., 2].any(axis=1))
   if not annotated.any():
     return None
   groups = [*GROUPS, BACKGROUND]
@@ -130,13 +131,13 @@ def count_parts(subjects: Subjects, outcome: Outcome) -> dict | None:
 
 def per_image(subjects: Subjects, outcome: Outcome) -> list[dict]:
   """One row an image, for a table."""
-  annotated = subjects.images.points[..., 2].any(axis=1)
+  annotated = np.asarray(subjects.images.points[..., 2].any(axis=1))
   class_kept, found = kept(subjects, outcome), moves(subjects, outcome)
   rows = []
   for i, image_id in enumerate(subjects.images.image_id):
-    success = found[i] is not None
-    rank = int(outcome.rank[i])
-    move = found[i] if success and annotated[i] else (None, None)
+    moved, rank = found[i], int(outcome.rank[i])
+    success = moved is not None
+    from_part, to_part = moved if moved and annotated[i] else (None, None)
     rows.append(
       {
         "image_id": image_id,
@@ -144,8 +145,8 @@ def per_image(subjects: Subjects, outcome: Outcome) -> list[dict]:
         "prototypes_tried": int(outcome.num_tried[i]),
         "success_at": rank + 1 if success else None,
         "prototype": int(subjects.prototypes[i, rank]) if success else None,
-        "from_part": move[0],
-        "to_part": move[1],
+        "from_part": from_part,
+        "to_part": to_part,
         "prediction_kept": bool(class_kept[i]) if success else None,
       }
     )

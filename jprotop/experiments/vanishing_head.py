@@ -16,6 +16,7 @@ from typing import Any
 
 import msgspec
 import numpy as np
+from jaxtyping import Bool, Float, Int
 
 from jprotop import parallel, regions, statistics
 from jprotop.attacks import cases as attack_cases
@@ -117,7 +118,7 @@ def _write_figures(figures: pathlib.Path, run: Run, chosen: Images, record: dict
 def attack(
   network: Network,
   images: Images,
-  prototype: np.ndarray,
+  prototype: Int[np.ndarray, " N"],
   clean: Views,
   budget: Budget,
   *,
@@ -127,7 +128,7 @@ def attack(
   """Lowers each image's activation of its prototype, by noise in the box of high activation.
 
   Args:
-    prototype: int [N].
+    prototype: of each image.
     clean: what the network sees in the clean images; see `perturb.with_control`.
 
   Returns:
@@ -146,8 +147,8 @@ def attack(
   return batch, views
 
 
-def box_pixels(maps: np.ndarray, size: int) -> np.ndarray:
-  """Boolean [N, size, size]: the pixels of each map's box of high activation, not whole cells."""
+def box_pixels(maps: Float[np.ndarray, "N h w"], size: int) -> Bool[np.ndarray, "N {size} {size}"]:
+  """The pixels of each map's box of high activation, not whole cells."""
   pixels = np.zeros((len(maps), size, size), bool)
   for mask, similarity_map in zip(pixels, maps):
     box = regions.high_activation_box(similarity_map, size, size)
@@ -156,12 +157,12 @@ def box_pixels(maps: np.ndarray, size: int) -> np.ndarray:
 
 
 def summarise(
-  prototype: np.ndarray, views: dict[str, Views], *, log_similarity: bool = True
+  prototype: Int[np.ndarray, " N"], views: dict[str, Views], *, log_similarity: bool = True
 ) -> dict[str, dict]:
   """The numbers of the attack, each with count and interval.
 
   Args:
-    prototype: int [N], which was attacked.
+    prototype: which was attacked.
     views: what `attack` returns.
     log_similarity: whether similarities are logarithmic, so positive; the other kind has no
       relative drop and no half.

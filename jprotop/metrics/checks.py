@@ -6,6 +6,7 @@ where nothing here looks at them, so that a user gets these messages also with a
 
 import jax
 import numpy as np
+from jaxtyping import Bool, Float32, Float64, Integer, Shaped
 
 from jprotop.errors import InputError
 
@@ -20,8 +21,8 @@ def definition(given: str, known: tuple[str, ...] = DEFINITIONS) -> None:
     raise InputError(f"definition={given!r} is not known; it must be one of {', '.join(known)}")
 
 
-def maps(given: Array, name: str = "maps") -> np.ndarray:
-  """Maps [N, h, w, K] as float32 on the host, all finite."""
+def maps(given: Shaped[Array, "..."], name: str = "maps") -> Float32[np.ndarray, "N h w K"]:
+  """Maps as float32 on the host, all finite."""
   found = np.asarray(given, np.float32)
   if found.ndim != 4:
     raise InputError(
@@ -39,7 +40,7 @@ def maps(given: Array, name: str = "maps") -> np.ndarray:
   return found
 
 
-def same_grid(first: Array, second: Array, name: str) -> None:
+def same_grid(first: Shaped[Array, "..."], second: Shaped[Array, "..."], name: str) -> None:
   """InputError unless two arrays of maps are of the same images, grid and prototypes."""
   if np.shape(first) != np.shape(second):
     raise InputError(
@@ -48,8 +49,10 @@ def same_grid(first: Array, second: Array, name: str) -> None:
     )
 
 
-def labels(given: Array, count: int, name: str = "labels") -> np.ndarray:
-  """Classes int [N], from 0."""
+def labels(
+  given: Shaped[Array, "..."], count: int, name: str = "labels"
+) -> Integer[np.ndarray, " {count}"]:
+  """Classes, from 0."""
   found = np.asarray(given)
   if found.shape != (count,) or not np.issubdtype(found.dtype, np.integer):
     raise InputError(
@@ -60,8 +63,8 @@ def labels(given: Array, count: int, name: str = "labels") -> np.ndarray:
   return found
 
 
-def parts(given: Array | None, count: int) -> np.ndarray:
-  """Part points float64 [N, L, 3] (x, y, visible), of which some are visible."""
+def parts(given: Shaped[Array, "..."] | None, count: int) -> Float64[np.ndarray, "{count} L 3"]:
+  """Part points (x, y, visible), of which some are visible."""
   if given is None:
     raise InputError(
       "the data have no part annotations, which this metric counts; use a data set with parts "
@@ -88,8 +91,10 @@ def parts(given: Array | None, count: int) -> np.ndarray:
   return found
 
 
-def masks(given: Array | None, count: int, image_size: int) -> np.ndarray:
-  """Object masks bool [N, S, S], each of which has an object."""
+def masks(
+  given: Shaped[Array, "..."] | None, count: int, image_size: int
+) -> Bool[np.ndarray, "{count} {image_size} {image_size}"]:
+  """Object masks, each of which has an object."""
   if given is None:
     raise InputError(
       "the data have no object masks, which this metric counts; use a data set with masks"
@@ -110,7 +115,7 @@ def masks(given: Array | None, count: int, image_size: int) -> np.ndarray:
   return found
 
 
-def indices(given: np.ndarray, available: int, what: str) -> None:
+def indices(given: Integer[np.ndarray, "..."], available: int, what: str) -> None:
   """InputError unless all indices are 0 to available - 1."""
   outside = [int(i) for i in np.ravel(given) if not 0 <= i < available]
   if outside:

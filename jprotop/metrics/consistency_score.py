@@ -72,7 +72,7 @@ def consistency_of(
   checks.share(threshold, "threshold")
   hit, seen = count_by_prototype(hits, num_prototypes)
   part_share = np.divide(hit, seen, out=np.full(hit.shape, np.nan), where=seen > 0)
-  consistent = (np.nan_to_num(part_share) >= threshold).any(axis=1)
+  consistent = np.asarray((np.nan_to_num(part_share) >= threshold).any(axis=1))
   has_images = np.isin(np.arange(num_prototypes), hits.prototypes)
   return Consistency.of_share(
     consistent[has_images], "prototype", part_share=part_share, consistent=consistent

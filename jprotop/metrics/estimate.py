@@ -4,6 +4,7 @@ import dataclasses
 from typing import Any, Literal, TypeVar
 
 import numpy as np
+from jaxtyping import Bool, Real, Shaped
 
 from jprotop import statistics
 
@@ -31,25 +32,36 @@ class Estimate:
   count: int | None = None
 
   @classmethod
-  def of_share(cls: type[Kind], successes: np.ndarray, unit: Unit, **found: Any) -> Kind:
-    """A share of the units, from booleans [M]; `found` are the further fields of a class."""
+  def of_share(
+    cls: type[Kind], successes: Bool[np.ndarray, " M"], unit: Unit, **found: Any
+  ) -> Kind:
+    """A share of the units, from whether each counts; `found` are the further fields of a class."""
     return cls._of(statistics.share(successes), unit, found)
 
   @classmethod
   def of_mean(
-    cls: type[Kind], values: np.ndarray, unit: Unit, weights: np.ndarray | None = None, **found: Any
+    cls: type[Kind],
+    values: Real[np.ndarray, " M"],
+    unit: Unit,
+    weights: Real[np.ndarray, " M"] | None = None,
+    **found: Any,
   ) -> Kind:
-    """A mean over the units, from numbers [M]. Those that are NaN have none, and do not count."""
+    """A mean over the units, from numbers. Those that are NaN have none, and do not count."""
     values = np.asarray(values, np.float64)
     there = ~np.isnan(values)
     weights = None if weights is None else np.asarray(weights)[there]
     return cls._of(statistics.mean(values[there], weights), unit, found)
 
   @classmethod
-  def over_images(cls: type[Kind], values: np.ndarray, weights: np.ndarray, **found: Any) -> Kind:
-    """The weighted mean of numbers [N, K] of N images, each image's taken together.
+  def over_images(
+    cls: type[Kind],
+    values: Shaped[np.ndarray, "N K"],
+    weights: Shaped[np.ndarray, "N K"],
+    **found: Any,
+  ) -> Kind:
+    """The weighted mean of the numbers of images, each image's taken together.
 
-    A number whose weight is 0 does not count, whatever it is.
+    A number whose weight is 0 does not count, whatever it is. Booleans are 0 and 1.
     """
     total = weights.sum(axis=1, dtype=np.float64)
     some = total > 0

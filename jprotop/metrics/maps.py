@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, TypeVar
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Float64, Int, Real, Shaped
 
 from jprotop import regions
 from jprotop.errors import InputError
@@ -28,16 +28,16 @@ class Chosen(NamedTuple):
   """Maps of some prototypes of each image.
 
   Attributes:
-    maps: float [N, h, w, K].
-    prototypes: int [N, K], which they are of; -1: of none, where a class has fewer than K.
+    maps: as they are, not upsampled.
+    prototypes: which they are of; -1: of none, where a class has fewer than K.
   """
 
-  maps: Array
-  prototypes: np.ndarray
+  maps: Float[Array, "N h w K"]
+  prototypes: Int[np.ndarray, "N K"]
 
 
-def own_prototypes(prototype_class: np.ndarray) -> np.ndarray:
-  """The prototypes of each class, int [C, K], filled up with -1 where a class has fewer than K."""
+def own_prototypes(prototype_class: Int[np.ndarray, " P"]) -> Int[np.ndarray, "C K"]:
+  """The prototypes of each class, filled up with -1 where a class has fewer than K."""
   counts = np.bincount(prototype_class)
   order = np.argsort(prototype_class, kind="stable")
   table = np.full((len(counts), counts.max()), -1)
@@ -77,9 +77,10 @@ def own_of(labels: Int[np.ndarray, " N"], table: Int[np.ndarray, "C K"]) -> Int[
 def take(maps: Float[Array, "N h w P"], prototypes: Int[np.ndarray, "N K"]) -> Chosen:
   """The maps of some prototypes of each image, on the device where the maps are on one; -1 has
   one of which nothing is said."""
-  xp = jnp if isinstance(maps, jax.Array) else np
-  place = xp.asarray(np.maximum(prototypes, 0))[:, None, None, :]
-  return Chosen(xp.take_along_axis(xp.asarray(maps), place, axis=3), prototypes)
+  place = np.maximum(prototypes, 0)[:, None, None, :]
+  if isinstance(maps, jax.Array):
+    return Chosen(jnp.take_along_axis(maps, jnp.asarray(place), axis=3), prototypes)
+  return Chosen(np.take_along_axis(np.asarray(maps), place, axis=3), prototypes)
 
 
 def strongest(maps: Float[Array, "N h w P"], k: int) -> Chosen:
@@ -101,17 +102,18 @@ def strongest_own(chosen: Chosen, k: int) -> Chosen:
 
 
 def per_map(
-  function: Callable[[np.ndarray, np.ndarray], np.ndarray],
-  maps: np.ndarray,
+  function: Callable[
+    [Float[np.ndarray, "m S S"], Int[np.ndarray, " m"]], Shaped[np.ndarray, "m ..."]
+  ],
+  maps: Float[np.ndarray, "N h w K"],
   image_size: int,
   *,
   kernel: str = "cubic",
-) -> np.ndarray:
-  """What a function says of each map upsampled to pixels, [N, K, ...].
+) -> Shaped[np.ndarray, "N K ..."]:
+  """What a function says of each map upsampled to pixels.
 
   Args:
-    function: of upsampled maps [m, S, S] and the image of each, int [m], to an array [m, ...].
-    maps: [N, h, w, K].
+    function: of upsampled maps and the image of each.
     image_size: S.
     kernel: of `regions.upsample`.
   """
@@ -129,8 +131,8 @@ def per_map(
   return found.reshape(count, k, *found.shape[1:])
 
 
-def quantiles(up: np.ndarray, share: float) -> np.ndarray:
-  """A quantile of each of maps [m, S, S], by linear interpolation, [m, 1, 1].
+def quantiles(up: Float[np.ndarray, "m H W"], share: float) -> Float[np.ndarray, "m 1 1"]:
+  """A quantile of each of maps, by linear interpolation.
 
   What np.quantile gives, at less than half its time.
   """
@@ -142,8 +144,10 @@ def quantiles(up: np.ndarray, share: float) -> np.ndarray:
   return (low + up.dtype.type(place - below) * (high - low))[:, None, None]
 
 
-def sums(values: np.ndarray, where: np.ndarray) -> np.ndarray:
-  """Sum of each of [m, S, S] over its booleans, float64 [m]."""
+def sums(
+  values: Real[np.ndarray, "m H W"], where: Bool[np.ndarray, "m H W"]
+) -> Float64[np.ndarray, " m"]:
+  """Sum of each map over its booleans."""
   flat, chosen = values.reshape(len(values), -1), where.reshape(len(where), -1)
   return np.einsum("mp,mp->m", flat, chosen, dtype=np.float64)
 

@@ -121,9 +121,9 @@ def prc(
   others = np.asarray(prototype_class)[None, :] != np.asarray(own_class)[:, None]
   rows = np.arange(len(attacked))
 
-  def stronger(activations: np.ndarray) -> np.ndarray:
-    activations = np.maximum(np.asarray(activations), 0)
-    return ((activations > activations[rows, attacked][:, None]) & others).sum(axis=1)
+  def stronger(activations: Float[Array, "N P"]) -> Int[np.ndarray, " N"]:
+    clipped = np.maximum(np.asarray(activations), 0)
+    return ((clipped > clipped[rows, attacked][:, None]) & others).sum(axis=1)
 
   return (stronger(after) - stronger(before)).astype(np.float64)
 

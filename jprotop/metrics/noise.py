@@ -22,22 +22,22 @@ def in_pixel_range(normalised: float) -> Float[np.ndarray, "3"]:
   return np.float32(normalised) * IMAGENET_STD
 
 
-def gaussian(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
+def gaussian(rng: np.random.Generator, shape: tuple[int, ...]) -> Float[np.ndarray, "H W 3"]:
   """The noise of stability as published: N(0, 0.2^2), cut off at 0.25."""
   return np.clip(rng.normal(0, 0.2, shape), -0.25, 0.25)
 
 
-def uniform(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
+def uniform(rng: np.random.Generator, shape: tuple[int, ...]) -> Float[np.ndarray, "H W 3"]:
   """Each value anew in [-0.25, 0.25]: as large at most as the published noise."""
   return rng.uniform(-0.25, 0.25, shape)
 
 
-def brightness(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
+def brightness(rng: np.random.Generator, shape: tuple[int, ...]) -> Float[np.ndarray, "H W 3"]:
   """The whole image lighter or darker by one amount in [-0.25, 0.25]."""
   return np.full(shape, rng.uniform(-0.25, 0.25))
 
 
-def coarse(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
+def coarse(rng: np.random.Generator, shape: tuple[int, ...]) -> Float[np.ndarray, "H W 3"]:
   """The published noise, but the same in blocks of 8 x 8 pixels: what a resize does not remove."""
   height, width, channels = shape
   small = gaussian(rng, (-(-height // 8), -(-width // 8), channels))

@@ -84,7 +84,7 @@ def energy_rows(
   checks.definition(definition)
   released = definition == "released"
 
-  def energy(up: np.ndarray, objects: np.ndarray) -> np.ndarray:
+  def energy(up, objects):
     return energy_inside(up, objects, signed=released)
 
   return _rows(energy, chosen, masks, image_size, peak_only=released)

@@ -212,7 +212,7 @@ def _relevant(weights: Array | None, num_prototypes: int) -> np.ndarray:
       f"weights has the shape {weights.shape}; it must be [{num_prototypes}, C]: prototypes and "
       "classes"
     )
-  return (weights > RELEVANT).any(axis=1)
+  return np.asarray((weights > RELEVANT).any(axis=1))
 
 
 def _inside(points: np.ndarray, low: np.ndarray, high: np.ndarray, *, closed: bool) -> np.ndarray:

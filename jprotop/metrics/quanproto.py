@@ -207,7 +207,7 @@ def found_parts(
   pixel = np.where(seen[..., None], pixel, -1)
   number = 1 + np.arange(points.shape[1])
 
-  def ids(up: np.ndarray, image: np.ndarray) -> np.ndarray:
+  def ids(up: Float[np.ndarray, "m S S"], image: Int[np.ndarray, " m"]) -> Int[np.ndarray, "m L"]:
     mask, at, there = marked(up), pixel[image], seen[image]
     if boxes:
       return np.where(there & _in_box(mask, at), number, 0)

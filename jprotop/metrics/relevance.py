@@ -11,7 +11,7 @@ docs/metrics/relevance_ordering.md. It needs one pass over the images for each s
 import dataclasses
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, Int32
 
 from jprotop.errors import InputError
 from jprotop.metrics import checks
@@ -62,7 +62,7 @@ def pixel_order(maps: Float[Array, "N h w"], image_size: int = 224) -> Int[np.nd
   """
   checked = checks.maps(np.asarray(maps)[..., None])
 
-  def order(up: np.ndarray, _: np.ndarray) -> np.ndarray:
+  def order(up: Float[np.ndarray, "m S S"], _) -> Int32[np.ndarray, "m pixels"]:
     return np.argsort(-up.reshape(len(up), -1), axis=1, kind="stable").astype(np.int32)
 
   return per_map(order, checked, image_size)[:, 0]

@@ -86,10 +86,10 @@ def stability_of(
       "in the same order"
     )
   if definition == "first_release":
-    same = before.hits.sum(axis=2) == after.hits.sum(axis=2)
+    same = np.asarray(before.hits.sum(axis=2) == after.hits.sum(axis=2))
   else:
-    same = (before.hits == after.hits).all(axis=2)
-  hit_before, hit_after = before.hits.any(axis=2), after.hits.any(axis=2)
+    same = np.asarray((before.hits == after.hits).all(axis=2))
+  hit_before, hit_after = (np.asarray(hits.any(axis=2)) for hits in (before.hits, after.hits))
   weight = _pair_weights(before.prototypes, num_prototypes)
   image, k = np.nonzero(before.prototypes >= 0)
   by_prototype = np.full(num_prototypes, np.nan)

@@ -61,8 +61,8 @@ class Provenance:
     """Prototypes that do not share their patch with an earlier one."""
     return len(np.unique(np.column_stack([self.image, self.cell]), axis=0))
 
-  def of(self, prototypes: np.ndarray) -> "Provenance":
-    """That of some prototypes, int [Q], alone."""
+  def of(self, prototypes: Int[np.ndarray, " Q"]) -> "Provenance":
+    """That of some prototypes alone."""
     return Provenance(**{name: array[prototypes] for name, array in self.as_arrays().items()})
 
   def as_arrays(self) -> dict[str, np.ndarray]:
@@ -80,12 +80,12 @@ class Source:
   """The training patch that one prototype is: `Provenance` of it, with its picture and names.
 
   Attributes:
-    image: float32 [S, S, 3] in [0, 1], as the network saw it.
+    image: in [0, 1], as the network saw it.
     box: the patch's region of high activation in it.
     image_id, class_name: of the image.
   """
 
-  image: np.ndarray
+  image: Float[np.ndarray, "S S 3"]
   box: regions.Box
   image_id: str
   class_name: str

@@ -28,7 +28,11 @@ _GROUPS = {
 
 
 def top_similarities(
-  altered: np.ndarray, clean: np.ndarray, *, count: int = 75, title: str = ""
+  altered: Real[np.ndarray, "..."],
+  clean: Real[np.ndarray, "..."],
+  *,
+  count: int = 75,
+  title: str = "",
 ) -> Figure:
   """Figures 10 to 15: the highest similarities of one image, and the same prototypes' without, or
   with, the artefacts.

@@ -46,7 +46,9 @@ def altered_image(example: AlteredExample) -> Figure:
   return page.figure
 
 
-def artefacts(clean: np.ndarray, altered: np.ndarray, *, title: str, gain: int = 4) -> Figure:
+def artefacts(
+  clean: Real[np.ndarray, "..."], altered: Real[np.ndarray, "..."], *, title: str, gain: int = 4
+) -> Figure:
   """Figure 6: an image without and with artefacts, the detail where they are strongest, and the
   difference `gain` times stronger.
 

@@ -9,6 +9,7 @@ from jaxtyping import Bool, Float, Float32, Integer, Real
 from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
+from matplotlib.colors import Normalize
 from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 from matplotlib.patheffects import withStroke
@@ -19,7 +20,7 @@ from jprotop.report import canvas
 
 
 def heat_overlay(
-  image: np.ndarray,
+  image: Real[np.ndarray, "..."],
   heat: Real[np.ndarray, "_ _"],
   *,
   low: float | None = None,
@@ -41,6 +42,11 @@ def heat_overlay(
   scaled = (heat - low) / (high - low) if high > low else np.zeros_like(heat)
   steps = (255 * np.clip(scaled, 0, 1)).astype(np.uint8)
   return (0.5 * image + 0.3 * colormaps["jet"](steps)[..., :3]).astype(np.float32)
+
+
+def has_range(scale: Normalize) -> bool:
+  """Whether a scale of heat maps is of more than one value."""
+  return scale.vmin is not None and scale.vmax is not None and scale.vmax > scale.vmin
 
 
 def mask_edges(mask: Bool[np.ndarray, "H W"]) -> Integer[np.ndarray, "E 2 2"]:
@@ -114,7 +120,7 @@ def crop(image: Float[np.ndarray, "H W 3"], box: Box) -> Float[np.ndarray, "h w 
   return np.asarray(image)[y0:y1, x0:x1]
 
 
-def check_image(image: np.ndarray, name: str) -> Float[np.ndarray, "H W 3"]:
+def check_image(image: Real[np.ndarray, "..."], name: str) -> Float[np.ndarray, "H W 3"]:
   """The image as an array; an error that names it unless it is float [H, W, 3] in [0, 1]."""
   image = np.asarray(image)
   if image.ndim != 3 or image.shape[2] != 3 or image.dtype.kind != "f":

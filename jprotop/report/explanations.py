@@ -2,8 +2,10 @@
 
 import dataclasses
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
+from jaxtyping import Float
 from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
@@ -20,6 +22,7 @@ from jprotop.report.drawing import (
   crop,
   draw_box,
   draw_peak,
+  has_range,
   heat_overlay,
   show_image,
 )
@@ -29,7 +32,7 @@ from jprotop.report.drawing import (
 class Evidence:
   """One prototype in an image: similarity x weight is what it adds to the explained class.
 
-  map_up is its similarity upsampled to the image [H, W], box the region of high activation there,
+  map_up is its similarity upsampled to the image, box the region of high activation there,
   peak the pixels of the strongest cell, whose similarity counts.
   source: the training patch it is; None where that is not known.
   """
@@ -37,7 +40,7 @@ class Evidence:
   prototype_id: int
   prototype_class: str
   source: Source | None
-  map_up: np.ndarray
+  map_up: Float[np.ndarray, "H W"]
   box: Box
   peak: Box
   similarity: float
@@ -46,13 +49,13 @@ class Evidence:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Explanation:
-  """An image [H, W, 3] in [0, 1], its highest class scores, and the prototypes that made them.
+  """An image in [0, 1], its highest class scores, and the prototypes that made them.
 
   scores are (class, score) of the network, highest first: the first is the class that the evidence
   is for. ensemble are those of several networks together. true_class is None if not known.
   """
 
-  image: np.ndarray
+  image: Float[np.ndarray, "H W 3"]
   image_id: str
   true_class: str | None
   scores: Sequence[tuple[str, float]]
@@ -65,7 +68,7 @@ class NearPatch:
   """An image that holds one of a prototype's nearest patches: peak are the pixels of its cell, box
   the region of high activation around it."""
 
-  image: np.ndarray
+  image: Float[np.ndarray, "H W 3"]
   box: Box
   peak: Box
   class_name: str
@@ -97,8 +100,8 @@ class _Sheet:
     )
 
   def text(self, left: float, top: float, text: str, *, size: float = 8, **style) -> None:
-    style = {"va": "top", "color": canvas.INK, "linespacing": 1.25, **style}
-    self.figure.text(left / self.width, 1 - top / self.height, text, fontsize=size, **style)
+    look: dict[str, Any] = {"va": "top", "color": canvas.INK, "linespacing": 1.25, **style}
+    self.figure.text(left / self.width, 1 - top / self.height, text, fontsize=size, **look)
 
 
 # --- one image
@@ -205,7 +208,7 @@ def _evidence_row(
 
 
 def _scale_bar(sheet: _Sheet, left: float, top: float, scale: Normalize) -> None:
-  if scale.vmax <= scale.vmin:
+  if not has_range(scale):
     return
   axes = sheet.axes(left, top + 0.02, _SIDE, 0.1)
   bar = sheet.figure.colorbar(
@@ -213,7 +216,7 @@ def _scale_bar(sheet: _Sheet, left: float, top: float, scale: Normalize) -> None
   )
   bar.outline.set_visible(False)
   axes.tick_params(labelsize=7, colors=canvas.INK, length=2)
-  axes.xaxis.get_major_locator().set_params(nbins=4)
+  axes.locator_params("x", nbins=4)
   sheet.text(left, top + 0.34, "one scale for all maps", size=7, color=canvas.GREY)
 
 
@@ -244,7 +247,7 @@ def nearest_patches(class_name: str, prototypes: Sequence[Neighbourhood]) -> Fig
   for row, prototype in enumerate(prototypes):
     top = head + row * band
     sheet.text(_MARGIN, top - 0.17, f"prototype {prototype.prototype_id}", size=7.5)
-    if sourced:
+    if prototype.source is not None:
       axes = sheet.axes(starts[0], top, side, side)
       show_image(axes, prototype.source.image)
       draw_box(axes, prototype.source.box, width=1.4)

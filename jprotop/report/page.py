@@ -4,6 +4,7 @@ import dataclasses
 from collections.abc import Iterable
 
 import numpy as np
+from jaxtyping import Bool, Float
 from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
@@ -22,6 +23,7 @@ from jprotop.report.drawing import (
   draw_box,
   draw_mask,
   draw_peak,
+  has_range,
   heat_overlay,
   peak_mark,
   show_image,
@@ -30,15 +32,15 @@ from jprotop.report.drawing import (
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class View:
-  """One version of an image [H, W, 3] and where the network finds a prototype in it.
+  """One version of an image and where the network finds a prototype in it.
 
-  map_up is the similarity upsampled to [H, W], box its region of high activation, peak the pixels
-  of the map's strongest cell, similarity the prototype's image score, which is that cell's, and
-  predicted the class that the network sees.
+  map_up is the similarity upsampled to the image, box its region of high activation, peak the
+  pixels of the map's strongest cell, similarity the prototype's image score, which is that cell's,
+  and predicted the class that the network sees.
   """
 
-  image: np.ndarray
-  map_up: np.ndarray
+  image: Float[np.ndarray, "H W 3"]
+  map_up: Float[np.ndarray, "H W"]
   box: Box
   peak: Box
   similarity: float
@@ -117,7 +119,13 @@ class Page:
     show_image(right, crop(source.image, source.box))
 
   def row(
-    self, row: int, title: str, view: View, scale: Normalize, *, mask: np.ndarray | None = None
+    self,
+    row: int,
+    title: str,
+    view: View,
+    scale: Normalize,
+    *,
+    mask: Bool[np.ndarray, "H W"] | None = None,
   ) -> None:
     """The input and its heat map, both with the box and with the outline of a mask."""
     predicted = canvas.class_label(view.predicted, max_length=28)
@@ -136,7 +144,7 @@ class Page:
     left = self.margin + 4 * (self.side + self.gap) - 0.04
     height = 2 * self.side + self.head
     axes = self.figure.add_axes(self._fractions(left, self.foot, 0.12, height))
-    if scale.vmax > scale.vmin:
+    if has_range(scale):
       bar = self.figure.colorbar(ScalarMappable(scale, colormaps["jet"]), cax=axes)
       bar.outline.set_visible(False)
       bar.set_label("similarity, one scale for both maps", fontsize=8, color=canvas.INK)

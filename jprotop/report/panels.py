@@ -5,6 +5,7 @@ import itertools
 from collections.abc import Iterable, Iterator
 
 import numpy as np
+from jaxtyping import Bool
 from matplotlib.figure import Figure
 
 from jprotop.errors import InputError
@@ -24,14 +25,14 @@ from jprotop.report.page import (
 class AttackedExample:
   """One attacked image and the prototype that was to move, all that Figure 1 shows of them.
 
-  noise_mask [H, W] are the pixels that the noise may change. moved: whether the maximum of the
+  noise_mask are the pixels that the noise may change. moved: whether the maximum of the
   prototype's map is now in S_noisy; None leaves it unsaid.
   """
 
   prototype: Prototype
   clean: View
   attacked: View
-  noise_mask: np.ndarray
+  noise_mask: Bool[np.ndarray, "H W"]
   true_class: str
   image_id: str | int
   moved: bool | None = None
@@ -116,15 +117,17 @@ def _gallery_page(groups: list[tuple[str, list[Prototype]]]) -> Figure:
     label = {"fontsize": 9.5, "fontweight": "bold", "va": "top", "color": canvas.INK}
     figure.text(gap / width, top / height, canvas.class_label(name), **label)
     for column, prototype in enumerate(members):
+      if (source := prototype.source) is None:
+        raise InputError(f"where prototype {prototype.prototype_id} comes from is not known")
       left, bottom = gap + column * (side + gap), top - head + 0.06 - side
       size = side / width, side / height
       patch = figure.add_axes((left / width, bottom / height, *size))
-      show_image(patch, crop(prototype.source.image, prototype.source.box))
+      show_image(patch, crop(source.image, source.box))
       bottom -= side + gap / 2
-      source = figure.add_axes((left / width, bottom / height, *size))
-      show_image(source, prototype.source.image)
-      draw_box(source, prototype.source.box, width=1.2)
-      image = f"image {prototype.source.image_id}"
+      whole = figure.add_axes((left / width, bottom / height, *size))
+      show_image(whole, source.image)
+      draw_box(whole, source.box, width=1.2)
+      image = f"image {source.image_id}"
       text = f"prototype {prototype.prototype_id}\n{canvas.plain(image, max_length=19)}"
       place = left / width, (bottom - 0.04) / height
       figure.text(*place, text, fontsize=6.5, linespacing=1.2, va="top", color=canvas.GREY)

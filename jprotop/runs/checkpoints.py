@@ -6,7 +6,7 @@ import fcntl
 import os
 import pathlib
 import warnings
-from collections.abc import Iterator
+from collections.abc import Generator
 from typing import Any
 
 import jax
@@ -50,6 +50,10 @@ class Checkpoints:
     self._directory = pathlib.Path(workdir).absolute() / "checkpoints"
     self._manager = _manager(self._directory, keep) if processes.is_first() else None
 
+  def _of_first(self) -> ocp.CheckpointManager:
+    assert self._manager is not None, "the first process alone reads checkpoints"
+    return self._manager
+
   def save(self, step: int, *, model: dict, optimizer: Any, info: dict) -> None:
     """Writes in the background; `model` is {params, batch_stats, ...} of arrays."""
     if self._manager is None:
@@ -65,7 +69,7 @@ class Checkpoints:
       self._manager.save(step, args=args)
 
   @contextlib.contextmanager
-  def _clear_errors(self) -> Iterator[None]:
+  def _clear_errors(self) -> Generator[None]:
     """Orbax and TensorStore raise many kinds, and an earlier save's error at the next call."""
     try:
       yield
@@ -76,7 +80,7 @@ class Checkpoints:
       ) from error
 
   def latest(self) -> int | None:
-    return processes.from_first(lambda: self._manager.latest_step())
+    return processes.from_first(lambda: self._of_first().latest_step())
 
   def restore(self, step: int) -> tuple[dict, dict]:
     """The `model` tree as host arrays, and `info`."""
@@ -84,11 +88,12 @@ class Checkpoints:
 
   def _restore(self, step: int) -> tuple[dict, dict]:
     try:
-      tree = self._manager.item_metadata(step)["model"]
+      manager = self._of_first()
+      tree = manager.item_metadata(step)["model"]
       as_numpy = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), tree)
       with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        restored = self._manager.restore(
+        restored = manager.restore(
           step,
           args=ocp.args.Composite(
             model=ocp.args.PyTreeRestore(restore_args=as_numpy), info=ocp.args.JsonRestore()
@@ -105,7 +110,7 @@ class Checkpoints:
   def _restore_optimizer(self, step: int, like: Any) -> Any:
     target = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), like)
     try:
-      restored = self._manager.restore(
+      restored = self._of_first().restore(
         step, args=ocp.args.Composite(optimizer=ocp.args.StandardRestore(target))
       )
     except Exception as error:
@@ -145,7 +150,7 @@ def _manager(directory: pathlib.Path, keep: int) -> ocp.CheckpointManager:
 
 
 @contextlib.contextmanager
-def claim_workdir(workdir: pathlib.Path, config: dict) -> Iterator[pathlib.Path]:
+def claim_workdir(workdir: pathlib.Path, config: dict) -> Generator[pathlib.Path]:
   """Holds a workdir for one training; writes config.json, or checks that its run is the same.
 
   Where the data lie, and how attacks are run later, does not change a training: those values may

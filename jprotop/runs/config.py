@@ -170,7 +170,10 @@ def _model() -> dict:
 
 def _phases() -> dict:
   """Rates, epochs and schedules of the phases."""
-  rate = lambda default: Number(default, 0, 10)  # noqa: E731
+
+  def rate(default: float) -> Number:
+    return Number(default, 0, 10)
+
   return {
     # A spell as a plain classifier, for a backbone that starts from nothing; 0 epochs: none.
     "pretrain": {
@@ -197,7 +200,10 @@ def _phases() -> dict:
 
 def _measure() -> dict:
   """All that is only measured."""
-  steps = lambda default: Number(default, 0, 100_000)  # noqa: E731
+
+  def steps(default: int) -> Number:
+    return Number(default, 0, 100_000)
+
   return {
     "seed": _SEED,  # of drawn images and noise
     "protocol": "paper",

@@ -72,6 +72,8 @@ def load_file(path: pathlib.Path) -> ModuleType:
   if name in sys.modules:
     return sys.modules[name]
   spec = importlib.util.spec_from_file_location(name, path)
+  if spec is None or spec.loader is None:
+    raise InputError(f"{path} is no file of Python; its name must end in .py")
   module = importlib.util.module_from_spec(spec)
   sys.modules[name] = module
   try:

@@ -9,7 +9,7 @@ import os
 import pathlib
 import shutil
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Mapping
 from typing import Any
 
 from jprotop.errors import InputError
@@ -42,7 +42,7 @@ def _is_made(path: pathlib.Path) -> bool:
 
 
 @contextlib.contextmanager
-def apart(folder: pathlib.Path) -> Iterator[pathlib.Path]:
+def apart(folder: pathlib.Path) -> Generator[pathlib.Path]:
   """A folder to write into inside of one that is held; it goes away with what is left there."""
   for orphan in folder.glob(".new-*"):  # Of a command that was killed: this one holds the folder.
     shutil.rmtree(orphan, ignore_errors=True)

@@ -9,7 +9,7 @@ import contextvars
 import pathlib
 import pickle
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from typing import Any
 
 import jax
@@ -61,7 +61,7 @@ def _say(make: Callable[[], Any]) -> bytes:
 
 
 @contextlib.contextmanager
-def kept_by_first(folder: pathlib.Path) -> Iterator[pathlib.Path]:
+def kept_by_first(folder: pathlib.Path) -> Generator[pathlib.Path]:
   """The folder in the first process; in the others one for what is written there, and then lost."""
   if is_first():
     yield folder

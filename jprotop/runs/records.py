@@ -2,6 +2,7 @@
 
 import copy
 import re
+import types
 from collections.abc import Iterator, Mapping
 from typing import Any, Literal
 
@@ -163,7 +164,7 @@ def _equal(a: float, b: float) -> bool:
   return abs(a - b) <= 1e-6 * max(1.0, abs(a), abs(b))
 
 
-def check_record(record: Any, kind: type, where: str) -> None:
+def check_record(record: Any, kind: type | types.GenericAlias, where: str) -> None:
   """InputError, which names the place in the record, unless it is of an experiment's kind."""
   problem = _problem(record, kind)
   if problem is None:
@@ -173,14 +174,14 @@ def check_record(record: Any, kind: type, where: str) -> None:
   raise InputError(f"{where}{place}: {text}; repeat the command that wrote it")
 
 
-def _problem(record: Any, kind: type) -> str | None:
+def _problem(record: Any, kind: type | types.GenericAlias) -> str | None:
   try:
     msgspec.convert(record, kind)
   except (msgspec.ValidationError, ValueError) as error:
     return str(error)
 
 
-def _with_keys(record: Any, kind: type, path: str) -> str:
+def _with_keys(record: Any, kind: type | types.GenericAlias, path: str) -> str:
   """The path to a problem with the keys of dictionaries, for which msgspec writes [...].
 
   It is the key with which alone the problem is there; `record` is used up.

@@ -6,6 +6,7 @@ import functools
 import hashlib
 import json
 import logging
+import os
 import pathlib
 from collections.abc import Mapping
 from typing import Any
@@ -198,7 +199,7 @@ def write_finished(
   arrays = jax.tree.map(np.asarray, dict(variables))
   if provenance is not None:
     arrays["provenance"] = provenance.as_arrays()
-  labels, step = [int(label) for label in model.prototype_class], info["position"]["epochs_done"]
+  labels, step = list(model.prototype_class), info["position"]["epochs_done"]
   kept = {"finished": True, "prototype_class": labels, "trained": trained_part(config)}
   with contextlib.closing(Checkpoints(place)) as store:
     store.save(step, model=arrays, optimizer={"present": np.array(False)}, info={**info, **kept})
@@ -289,7 +290,7 @@ def dataset_of(info: dict, dataset: Dataset | None = None) -> Dataset | None:
   return dataset
 
 
-def read_history(workdir: str, info: dict) -> list[dict]:
+def read_history(workdir: str | os.PathLike, info: dict) -> list[dict]:
   """The rows of a run's history.jsonl that belong to its last checkpoint."""
   path = pathlib.Path(workdir) / "history.jsonl"
   lines = path.read_text().splitlines() if path.exists() else []

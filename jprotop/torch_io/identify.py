@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+from jaxtyping import Shaped
 
 from jprotop.errors import InputError, excerpt
 from jprotop.networks.families import family_of_names
@@ -32,14 +33,14 @@ class Identified:
 def identify(
   file: TorchFile,
   *,
-  prototype_class: np.ndarray | None = None,
+  prototype_class: Shaped[np.ndarray, "..."] | None = None,
   similarity: str | None = None,
 ) -> Identified:
   """The network of a checkpoint.
 
   Args:
     file: as `torch_files.read` returns it.
-    prototype_class: int [P], where the file cannot tell; a whole module can, and must agree.
+    prototype_class: where the file cannot tell; a whole module can, and must agree.
     similarity: "log" or "linear", likewise; None: the module's, else "log".
 
   Raises:

@@ -14,12 +14,14 @@ A backbone file of torchvision has the same names without the first `features.`.
 import dataclasses
 import functools
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
+from jaxtyping import Shaped
 
 from jprotop.errors import InputError, excerpt
 from jprotop.networks.families import Names, family_of, make_backbone
@@ -56,12 +58,12 @@ class Entry:
       return (*self.shape, 1, 1)
     return tuple(self.shape[axis] for axis in np.argsort(self._axes))
 
-  def from_torch(self, array: np.ndarray) -> np.ndarray:
+  def from_torch(self, array: Shaped[np.ndarray, "..."]) -> Shaped[np.ndarray, "..."]:
     if self.path[-1] == "prototypes":
       return array.reshape(self.shape)
     return array.transpose(self._axes)
 
-  def to_torch(self, array: np.ndarray) -> np.ndarray:
+  def to_torch(self, array: Shaped[np.ndarray, "..."]) -> Shaped[np.ndarray, "..."]:
     if self.path[-1] == "prototypes":
       return array.reshape(self.torch_shape)
     return array.transpose(np.argsort(self._axes))
@@ -108,7 +110,7 @@ def entries_of(model: ProtoPNet) -> dict[str, Entry]:
   latent = jnp.zeros((1, 1, 1, model.prototype_depth))
   head = functools.partial(model.init, method="from_latent")
   key = jax.random.key(0)
-  shapes = flatten_dict(jax.eval_shape(head, key, latent))
+  shapes: dict[tuple[str, ...], Any] = flatten_dict(jax.eval_shape(head, key, latent))
   for name, part in (("features", features), ("add_on", jax.eval_shape(add_on.init, key, out))):
     shapes |= {(kind, name, *path): leaf for (kind, *path), leaf in flatten_dict(part).items()}
   return {_torch_name(path, backbone): Entry(path, leaf.shape) for path, leaf in shapes.items()}
@@ -201,16 +203,18 @@ def _float32(array: np.ndarray) -> np.ndarray:
 
 def state_dict_of(model: ProtoPNet, variables: dict) -> dict[str, np.ndarray]:
   """The state dict that the reference would save for these variables; it is strict about it."""
-  arrays = flatten_dict(variables)
-  state = {"prototype_vectors": None, "ones": None}
-  for name, entry in sorted(entries_of(model).items(), key=lambda item: _natural(item[0])):
-    state[name] = entry.to_torch(np.asarray(arrays[entry.path]))
+  arrays: dict[tuple[str, ...], Any] = flatten_dict(variables)
+  entries = sorted(entries_of(model).items(), key=lambda item: _natural(item[0]))
+  found = {name: entry.to_torch(np.asarray(arrays[entry.path])) for name, entry in entries}
+  vectors = found["prototype_vectors"]
+  state = {"prototype_vectors": vectors, "ones": np.ones_like(vectors)}
+  for name, array in found.items():
+    state[name] = array
     if name.endswith(".running_var"):
       state[_counter(name)] = np.zeros((), np.int64)
-  state["ones"] = np.ones_like(state["prototype_vectors"])
   return state
 
 
-def _natural(name: str) -> Iterable:
+def _natural(name: str) -> list[str]:
   """Sorts denselayer2 before denselayer10."""
   return [part.zfill(4) if part.isdigit() else part for part in re.split(r"(\d+)", name)]

@@ -76,6 +76,8 @@ def load(
   """
   machine = _Machine(find, persistent)
   try:
+    # Of a stream it only takes what _Bounded has; its annotation asks for all of IO.
+    # pyrefly: ignore[bad-argument-type]
     for opcode, argument, _ in pickletools.genops(_Bounded(stream)):
       if opcode.name == "STOP":
         return machine.pop()

@@ -88,8 +88,14 @@ def _state_of(value: Any) -> tuple[dict[str, Tensor], dict[str, Any], str]:
 
 def _dict_tensors(value: dict) -> dict[str, Tensor]:
   """The tensors of a state dict, which has nothing else."""
-  state = {key: tensor_of(item) for key, item in value.items()}
-  others = [key for key, item in state.items() if item is None or not isinstance(key, str)]
+  state: dict[str, Tensor] = {}
+  others = []
+  for key, item in value.items():
+    tensor = tensor_of(item)
+    if tensor is None or not isinstance(key, str):
+      others.append(key)
+    else:
+      state[key] = tensor
   if others:
     names = ", ".join(excerpt(key, 100) for key in others[:10])
     raise Refused(f"it holds no state dict, for {names} are no tensors; {_REMEDY}")
@@ -135,7 +141,7 @@ def _part(module: StandIn, name: str) -> dict:
 
 def _without_prefix(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
   """Names without the `module.` of nn.DataParallel, where all have it."""
-  prefix = min(re.match(r"(module\.)*", name)[0] for name in arrays)
+  prefix = min(re.findall(r"^(?:module\.)*", name)[0] for name in arrays)
   return {name.removeprefix(prefix): array for name, array in arrays.items()}
 
 

@@ -186,7 +186,7 @@ def _tar_tensors(file: BinaryIO, storages: dict[int, Storage]) -> Iterator[tuple
   """The tensors by number, of storages without data, which are collected by theirs."""
   for _ in range(_count(file)):
     key, storage_key, kind = pickles.load(file, find=torch_pickles.find)
-    dtype = torch_pickles.dtype_of(kind.name)
+    dtype = torch_pickles.numbers_of(kind.name)
     storage = Storage(str(pickles.key_of(storage_key)), dtype, 0, np.zeros(0, dtype))
     if storage_key is not None:  # As it is where there are no numbers.
       storage = storages.setdefault(storage_key, storage)
@@ -204,7 +204,7 @@ def _fill_tar_storages(file: BinaryIO, size: int, storages: dict[int, Storage]) 
   rows: dict[int, np.ndarray] = {}
   for _ in range(_count(file)):
     key, _, kind = pickles.load(file, find=torch_pickles.find)
-    rows[pickles.key_of(key)] = _numbers(file, size, torch_pickles.dtype_of(kind.name))
+    rows[pickles.key_of(key)] = _numbers(file, size, torch_pickles.numbers_of(kind.name))
   for key, root, offset, numel in pickles.load(file, find=_nothing):
     if not 0 <= offset <= offset + numel <= len(rows[pickles.key_of(root)]):
       raise Refused(f"a storage should be a part of storage {root}, which is shorter")

@@ -8,6 +8,7 @@ from typing import Any
 
 import ml_dtypes
 import numpy as np
+from jaxtyping import Shaped
 
 from jprotop.torch_io.pickles import Name, Refused, StandIn, is_key, key_of
 
@@ -44,7 +45,7 @@ class Storage:
   key: str
   dtype: np.dtype
   numel: int
-  data: np.ndarray | None = None
+  data: Shaped[np.ndarray, " n"] | None = None
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -64,7 +65,7 @@ class Tensor:
   size: tuple[int, ...]
   stride: tuple[int, ...]
 
-  def array(self, largest: int) -> np.ndarray:
+  def array(self, largest: int) -> Shaped[np.ndarray, "..."]:
     """A read-only view of the storage's data.
 
     Raises:
@@ -83,6 +84,8 @@ class Tensor:
     # The steps of an empty tensor, and along a side of 1, mean nothing and may be anything.
     used = zip(self.size, self.stride)
     strides = [step * dtype.itemsize if n > 1 and 0 not in self.size else 0 for n, step in used]
+    if self.storage.data is None:
+      raise Refused(f"storage {self.storage.key} has no numbers")
     data = self.storage.data[min(self.offset, numel) :]
     return np.lib.stride_tricks.as_strided(data, self.size, strides, writeable=False)
 
@@ -133,6 +136,14 @@ def dtype_of(name: str) -> np.dtype | None:
   """The dtype of a class of storages or tensors, as torch.FloatStorage; None: it is none."""
   kind = re.fullmatch(r"torch\.(?:cuda\.)?(\w+)(?:Storage|Tensor)", name)
   return np.dtype(_DTYPES[kind[1]]) if kind and kind[1] in _DTYPES else None
+
+
+def numbers_of(name: str) -> np.dtype:
+  """The same of a class that must be one."""
+  dtype = dtype_of(name)
+  if dtype is None:
+    raise Refused("it has tensors of numbers of an unknown kind")
+  return dtype
 
 
 def _dictionary(pairs=()) -> dict:

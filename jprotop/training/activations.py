@@ -12,10 +12,12 @@ import functools
 import tempfile
 from collections.abc import Callable, Iterator
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from jaxtyping import Float32, Int
 from tqdm import tqdm
 
 from jprotop import parallel
@@ -43,14 +45,12 @@ class Stored:
   """What the last-layer phase needs of M augmented copies, in V versions: altered or not.
 
   Attributes:
-    activations: float32 [V, M, P].
-    costs: float32 [V, M, 2], cluster and separation cost; they are only reported.
-    label: int [M].
+    costs: cluster and separation cost; they are only reported.
   """
 
-  activations: np.ndarray
-  costs: np.ndarray
-  label: np.ndarray
+  activations: Float32[np.ndarray, "V M P"]
+  costs: Float32[np.ndarray, "V M 2"]
+  label: Int[np.ndarray, " M"]
 
 
 def store(model: ProtoPNet, variables: dict, epochs: Epochs, bar: tqdm) -> Stored:
@@ -109,7 +109,7 @@ def _losses(model: ProtoPNet, weights: steps.LossWeights) -> Callable:
   def mean_loss(trained, batch):
     unused = jnp.zeros((len(classes), model.prototype_depth))
     variables = {"params": {**trained, "prototypes": unused}}
-    logits = model.apply(variables, batch["activations"], method="logits_of")
+    logits = nn.apply(ProtoPNet.logits_of, model)(variables, batch["activations"])
     cluster, separation = jnp.moveaxis(batch["costs"], -1, 0)
     penalty = losses.incorrect_class_l1(trained["last_layer"], classes)
     values = steps.weighted(
@@ -142,12 +142,12 @@ def group_step(
   def step(state, batch):
     gradient, sums = jax.grad(mean_loss, has_aux=True)(state.params, batch)
     updates, opt_state = optimizer.update(gradient, state.opt_state, state.params)
-    params = optax.apply_updates(state.params, updates)
+    params = jax.tree.map(optax.apply_updates, state.params, updates)
     return state.replace(params=params, opt_state=opt_state), sums
 
   over_group = jax.jit(lambda state, group: jax.lax.scan(step, state, group))
 
-  def summed(state, group):
+  def summed(state: steps.TrainState, group: dict) -> tuple[steps.TrainState, dict[str, float]]:
     state, sums = over_group(state, group)
     return state, {name: float(values.sum()) for name, values in sums.items()}
 

@@ -5,6 +5,7 @@ import dataclasses
 import pathlib
 
 import numpy as np
+from jaxtyping import Shaped
 from tqdm import tqdm
 
 from jprotop import parallel
@@ -31,7 +32,7 @@ def import_checkpoint(
   config: dict,
   *,
   boxes: pathlib.Path | None = None,
-  prototype_class: np.ndarray | None = None,
+  prototype_class: Shaped[np.ndarray, "..."] | None = None,
   similarity: str | None = None,
 ) -> dict:
   """Makes a workdir the run of a ProtoPNet checkpoint.

@@ -71,4 +71,4 @@ def _start(workdir: pathlib.Path, config: dict) -> dict | None:
   """
   begun = any(path.name.isdigit() for path in (workdir / "checkpoints").glob("*"))
   file = None if begun else runs.backbone_file(config)
-  return file and backbones.load(file, config["train"]["model"]["backbone"])
+  return None if file is None else backbones.load(file, config["train"]["model"]["backbone"])

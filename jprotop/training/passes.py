@@ -61,7 +61,7 @@ def passes_of(
     first: number of the phase's first epoch among all epochs of the run: the order of the images
       follows from it.
   """
-  if activations.is_stored(config, phase):
+  if isinstance(network, ProtoPNet) and activations.is_stored(config, phase):
     bar.set_description("activations of all copies")
     stored = activations.store(network, variables, epochs, bar)
     return _over_activations(config, network, phase, epochs.plan, stored, first)

@@ -5,9 +5,10 @@ add_on, prototypes, last_layer, and classifier (only in the optional spell as a 
 """
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 
 import jax
+import jax.numpy as jnp
 import optax
 
 from jprotop.errors import InputError
@@ -93,7 +94,9 @@ def _rate(phase: Phase, rate: float, steps_per_epoch: int) -> optax.Schedule:
   if phase.schedule == "cosine":
     return optax.cosine_decay_schedule(rate, phase.epochs * steps_per_epoch)
   if phase.schedule == "step":
-    return lambda step: rate * 0.1 ** ((step // steps_per_epoch + 1) // phase.decay_every)
+    return lambda step: (
+      rate * 0.1 ** ((jnp.floor_divide(step, steps_per_epoch) + 1) // phase.decay_every)
+    )
   return optax.constant_schedule(rate)
 
 
@@ -101,7 +104,7 @@ def make_optimizer(
   phase: Phase, steps_per_epoch: int, weight_decay: float
 ) -> optax.GradientTransformation:
   """Adam (0.9, 0.999, 1e-8) for a tree {group: parameters} of the phase's trained groups."""
-  transforms = {}
+  transforms: dict[Hashable, optax.GradientTransformation] = {}
   for group, rate in phase.learning_rate:
     decay = optax.add_decayed_weights(weight_decay if group in DECAYED_GROUPS else 0.0)
     adam = optax.scale_by_adam()

@@ -37,7 +37,8 @@ def save(workdir: pathlib.Path, name: str, variables: dict, history: list[str]) 
   """Keeps a backbone's {params, batch_stats} and lines of history.jsonl in a run's folder."""
   arrays = {key: np.asarray(v) for key, v in flatten_dict(variables, sep="/").items()}
   with atomic_path(workdir / _FILE) as temporary:
-    np.savez(temporary, name=np.array(name), history=np.array(history), **arrays)
+    texts = {"name": np.array(name), "history": np.array(history)}
+    np.savez(temporary, allow_pickle=False, **texts, **arrays)
 
 
 def find_pretrained(runs: Iterable[pathlib.Path], name: str) -> tuple[dict, list[str]] | None:

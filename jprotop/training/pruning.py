@@ -1,9 +1,11 @@
 """Pruning prototypes that stand for no single class, as ProtoPNet does (Chen et al. 2019)."""
 
 import pathlib
+from collections.abc import Sequence
 
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Bool, Int
 
 from jprotop.errors import InputError
 from jprotop.prototypes import explain
@@ -13,8 +15,8 @@ from jprotop.runs import run as runs
 from jprotop.runs.run import Run
 
 
-def neighbour_labels(run: Run, *, neighbours: int) -> np.ndarray:
-  """Classes of each prototype's nearest training images, of all classes, un-augmented: [P, K].
+def neighbour_labels(run: Run, *, neighbours: int) -> Int[np.ndarray, "P {neighbours}"]:
+  """Classes of each prototype's nearest training images, of all classes, un-augmented.
 
   Raises:
     InputError: there are fewer training images than neighbours.
@@ -27,15 +29,17 @@ def neighbour_labels(run: Run, *, neighbours: int) -> np.ndarray:
 
 
 def choose(
-  labels: np.ndarray, prototype_class: np.ndarray | tuple[int, ...], *, threshold: int
-) -> np.ndarray:
-  """Which prototypes stay, boolean [P]: those with `threshold` neighbours of their own class.
+  labels: Int[np.ndarray, "P K"],
+  prototype_class: Sequence[int] | Int[np.ndarray, " P"],
+  *,
+  threshold: int,
+) -> Bool[np.ndarray, " P"]:
+  """Which prototypes stay: those with `threshold` neighbours of their own class.
 
   A class may lose all its prototypes, as in the reference; its score is then what the others give.
 
   Args:
-    labels: int [P, K], classes of each prototype's nearest images.
-    prototype_class: int [P].
+    labels: classes of each prototype's nearest images.
 
   Raises:
     InputError: the threshold is not 1 to K, or no prototype would stay.
@@ -56,9 +60,9 @@ def keep(
   model: ProtoPNet,
   variables: dict,
   provenance: Provenance | None,
-  kept: np.ndarray,
+  kept: Bool[np.ndarray, " P"],
 ) -> tuple[ProtoPNet, dict, Provenance | None]:
-  """The network with the prototypes of a boolean [P] alone, and where they came from.
+  """The network with some of its prototypes alone, and where they came from.
 
   Its logits are the original ones with the other prototypes' rows of the last layer set to zero.
   """

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
+from jaxtyping import Array, Float
 
 from jprotop.attacks import class_pgd
 from jprotop.attacks.budget import Budget
@@ -14,8 +15,8 @@ from jprotop.errors import InputError
 from jprotop.prototypes.protopnet import ProtoPNet
 from jprotop.prototypes.see import Network
 
-# (network, images [N, S, S, 3] in [0, 1], label [N], keys [N], budget.Numbers) to images.
-Method = Callable[..., jax.Array]
+# (network, images in [0, 1], label [N], keys [N], budget.Numbers) to images.
+Method = Callable[..., Float[Array, "N S S 3"]]
 METHODS: dict[str, Method] = {}
 
 

@@ -11,6 +11,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Float
 
 from jprotop.networks.backbone import BackboneClassifier
 from jprotop.prototypes.protopnet import ProtoPNet
@@ -41,7 +42,7 @@ class RunState:
   position: Position = dataclasses.field(default_factory=Position)
   opt_state: Any = None
   provenance: Provenance | None = None
-  best_last_layer: np.ndarray | None = None
+  best_last_layer: Float[np.ndarray, "P C"] | None = None
 
   @property
   def variables(self) -> dict:
@@ -57,7 +58,7 @@ class RunState:
 
   def save(self, checkpoints: Checkpoints, **info: Any) -> None:
     """Makes it the next checkpoint; `info` is kept beside its position."""
-    model = {"params": self.params, "batch_stats": self.batch_stats}
+    model: dict[str, Any] = {"params": self.params, "batch_stats": self.batch_stats}
     if self.provenance is not None:
       model["provenance"] = self.provenance.as_arrays()
     if self.best_last_layer is not None:

@@ -8,6 +8,7 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 import optax
+from jaxtyping import Array, Float, Int
 
 from jprotop import parallel
 from jprotop.data.batches import Epochs, images_that_came
@@ -51,14 +52,14 @@ def with_axis(module, axis_name: str | None):
 
 def weighted(
   weights: LossWeights,
-  logits: jax.Array,
-  label: jax.Array,
+  logits: Float[Array, "N C"],
+  label: Int[Array, " N"],
   *,
-  cluster: jax.Array,
-  separation: jax.Array,
-  penalty: jax.Array,
-) -> dict[str, jax.Array]:
-  """The loss [N] and its parts, from logits [N, C], labels and costs [N], and the scalar |W|."""
+  cluster: Float[Array, " N"],
+  separation: Float[Array, " N"],
+  penalty: Float[Array, ""],
+) -> dict[str, Float[Array, " N"]]:
+  """The loss and its parts, from logits, labels, costs and |W|."""
   cross_entropy = losses.cross_entropy(logits, label)
   loss = cross_entropy + weights.cluster * cluster + weights.separation * separation
   return {
@@ -139,7 +140,7 @@ def train_step(
   gradient, (sums, batch_stats) = jax.grad(mean_loss, has_aux=True)(trained)
   gradient = parallel.psum(gradient)
   updates, opt_state = optimizer.update(gradient, state.opt_state, trained)
-  params = {**state.params, **optax.apply_updates(trained, updates)}
+  params = {**state.params, **jax.tree.map(optax.apply_updates, trained, updates)}
   if phase.train_batch_stats:
     # By images, so that a share of padding alone has no say where batch norm is not synchronised.
     weight = jnp.sum(batch["mask"]) / count
@@ -217,10 +218,11 @@ def phase_step(
     perturbation: of adversarial training; None: the images as they come.
     on_device: as of `make_train_step`.
   """
+  perturb = None
   if isinstance(network, BackboneClassifier):
     loss = classifier_losses(network)
   else:
     loss = protopnet_losses(network, weights)
-  perturb = perturbed_images(network, perturbation) if perturbation else None
+    perturb = perturbed_images(network, perturbation) if perturbation else None
   optimizer = make_optimizer(phase, steps_per_epoch, weight_decay)
   return make_train_step(loss, phase, optimizer, perturb, on_device=on_device)

@@ -106,7 +106,10 @@ def _keys(rng):
 def _tensors(rng):
   """Sizes, strides and offsets of any kind."""
   odd = (-1, 0, 1, 3, 2**31, 2**63, 2**79, -(2**63))
-  some = lambda: tuple(odd[i] for i in rng.integers(len(odd), size=int(rng.integers(4))))  # noqa: E731
+
+  def some():
+    return tuple(odd[i] for i in rng.integers(len(odd), size=int(rng.integers(4))))
+
   made = tensor(
     numel=odd[rng.integers(len(odd))],
     offset=odd[rng.integers(len(odd))],

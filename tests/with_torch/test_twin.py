@@ -223,7 +223,9 @@ def test_gradients_to_weights_and_pixels(network, request):
 
   @jax.jit
   def gradients(params, x):
-    apply = lambda params, x: module.apply({**variables, "params": params}, x)  # noqa: E731
+    def apply(params, x):
+      return module.apply({**variables, "params": params}, x)
+
     return jax.vjp(apply, params, x)[1](cotangent)
 
   of_params, of_pixels = gradients(variables["params"], x)

@@ -6,7 +6,7 @@ from PIL import Image, ImageFilter
 from jprotop.data.alterations.form import Alteration, check_number, register_alteration
 
 
-def blur(image: Image.Image, radius: float, rng: np.random.Generator | None = None) -> Image.Image:
+def blur(image: Image.Image, radius: float, rng: np.random.Generator) -> Image.Image:
   """Pillow's Gaussian blur, whose radius is a standard deviation in pixels of the image."""
   return image.filter(ImageFilter.GaussianBlur(radius))
 

@@ -21,20 +21,19 @@ class Alteration:
 
   Attributes:
     name: in config.train.alteration.name and in results.
-    apply: (RGB image, parameter, random generator) to the altered RGB image of the same size.
+    apply: (RGB image, parameter, random generator) to the altered RGB image of the same size. The
+      generator is one for each image and copy of it.
     parameter: what its number is called, such as "quality".
     check: raises InputError for a number that makes no sense.
-    draws: whether `apply` uses the generator, which is one for each image and copy of it.
     mildest, strongest: the numbers between which `severity.matched` looks for one that costs an
       image as much as another alteration does; None: it is not asked to.
     whole: whether the number must be a whole one.
   """
 
   name: str
-  apply: Callable[[Image.Image, float, np.random.Generator | None], Image.Image]
+  apply: Callable[[Image.Image, float, np.random.Generator], Image.Image]
   parameter: str
   check: Callable[[float], None]
-  draws: bool = False
   mildest: float | None = None
   strongest: float | None = None
   whole: bool = False
@@ -100,15 +99,18 @@ class Scheme:
       return np.ones(np.shape(label), bool)
     return np.isin(label, self.classes)
 
+  def altered_classes(self, num_classes: int) -> tuple[int, ...]:
+    """The labels of the classes whose images are altered."""
+    return tuple(range(num_classes)) if self.classes is None else self.classes
+
   def of_every_class(self) -> "Scheme":
     """The same, of every image."""
     return dataclasses.replace(self, classes=None)
 
   def apply(self, image: Image.Image, *which: int) -> Image.Image:
     """The altered image; `which` numbers, such as its row and copy, say what is drawn for it."""
-    alteration = ALTERATIONS[self.name]
-    rng = np.random.default_rng([9, *which]) if alteration.draws else None
-    return alteration.apply(image, self.parameter, rng)
+    rng = np.random.default_rng([9, *which])
+    return ALTERATIONS[self.name].apply(image, self.parameter, rng)
 
   @property
   def code(self) -> str:

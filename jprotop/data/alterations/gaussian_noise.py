@@ -24,7 +24,6 @@ register_alteration(
     apply=gaussian_noise,
     parameter="sigma",
     check=check_number("Gaussian noise sigma", 0, 1),
-    draws=True,
     mildest=0.001,
     strongest=1,
   )

@@ -12,9 +12,7 @@ from jprotop.data.alterations.form import (
 )
 
 
-def quantise(
-  image: Image.Image, levels: float, rng: np.random.Generator | None = None
-) -> Image.Image:
+def quantise(image: Image.Image, levels: float, rng: np.random.Generator) -> Image.Image:
   """Each channel rounded to the nearest of so many equally spaced levels, 0 and 255 among them."""
   return to_image(np.rint(to_array(image) * (levels - 1)) / (levels - 1))
 

@@ -29,7 +29,6 @@ register_alteration(
     apply=rayleigh_noise,
     parameter="sigma",
     check=check_number("Rayleigh noise sigma", 0, 1),
-    draws=True,
     mildest=0.001,
     strongest=1,
   )

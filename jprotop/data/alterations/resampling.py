@@ -6,13 +6,11 @@ from PIL import Image
 from jprotop.data.alterations.form import Alteration, check_number, register_alteration
 
 
-def resample(
-  image: Image.Image, factor: float, rng: np.random.Generator | None = None
-) -> Image.Image:
+def resample(image: Image.Image, factor: float, rng: np.random.Generator) -> Image.Image:
   """The image made smaller by a factor, and as large again, both by Pillow's bilinear filter."""
-  smaller = (max(1, round(side / factor)) for side in image.size)
+  width, height = (max(1, round(side / factor)) for side in image.size)
   bilinear = Image.Resampling.BILINEAR
-  return image.resize(tuple(smaller), bilinear).resize(image.size, bilinear)
+  return image.resize((width, height), bilinear).resize(image.size, bilinear)
 
 
 register_alteration(

@@ -24,7 +24,6 @@ register_alteration(
     apply=shot_noise,
     parameter="photons",
     check=check_number("shot noise photons", 1, 1e6),
-    draws=True,
     mildest=1e6,
     strongest=1,
   )

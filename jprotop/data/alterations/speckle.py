@@ -24,7 +24,6 @@ register_alteration(
     apply=speckle,
     parameter="sigma",
     check=check_number("speckle sigma", 0, 10),
-    draws=True,
     mildest=0.001,
     strongest=10,
   )

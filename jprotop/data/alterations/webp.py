@@ -8,9 +8,7 @@ from PIL import Image
 from jprotop.data.alterations.form import Alteration, check_number, register_alteration
 
 
-def compress(
-  image: Image.Image, quality: float, rng: np.random.Generator | None = None
-) -> Image.Image:
+def compress(image: Image.Image, quality: float, rng: np.random.Generator) -> Image.Image:
   """The RGB image as it comes back from a lossy WebP file of a quality from 0 to 100."""
   file = io.BytesIO()
   image.save(file, "WEBP", quality=int(quality))
