@@ -71,6 +71,18 @@ def check_regular(path: pathlib.Path) -> None:
 
 
 @contextlib.contextmanager
+def writing(path: pathlib.Path) -> Generator[None]:
+  """What the system says of a file that the block cannot write is an InputError."""
+  try:
+    yield
+  except OSError as error:
+    # NumPy says in words alone that only a part was written.
+    full = error.errno in (errno.ENOSPC, errno.EDQUOT, None)
+    remedy = "free some space, or choose another place" if full else "choose another place"
+    raise InputError(f"cannot write {path}: {error.strerror or error}; {remedy}") from error
+
+
+@contextlib.contextmanager
 def atomic_path(path: str | os.PathLike) -> Generator[pathlib.Path]:
   """A temporary path beside `path`, renamed onto it if the block ends well, else removed.
 
@@ -83,12 +95,10 @@ def atomic_path(path: str | os.PathLike) -> Generator[pathlib.Path]:
   path = pathlib.Path(path)
   temporary = path.with_name(f".{path.stem}-{uuid.uuid4().hex[:8]}{path.suffix}")
   try:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    yield temporary
-    os.replace(temporary, path)
-  except OSError as error:
-    remedy = "free some space" if error.errno == errno.ENOSPC else "choose another place"
-    raise InputError(f"cannot write {path}: {error.strerror or error}; {remedy}") from error
+    with writing(path):
+      path.parent.mkdir(parents=True, exist_ok=True)
+      yield temporary
+      os.replace(temporary, path)
   finally:
     if temporary.is_dir():
       shutil.rmtree(temporary, ignore_errors=True)

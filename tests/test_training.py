@@ -21,6 +21,7 @@ from jprotop.runs import checkpoints, config_checks
 from jprotop.runs import config as base
 from jprotop.runs import run as runs
 from jprotop.runs.config_keys import apply_changes
+from jprotop.runs.history import read_history
 from jprotop.training import activations, loop, phases, pretrained, steps
 from jprotop.training.robust import Perturbation
 
@@ -129,7 +130,7 @@ def assert_equal_trees(a, b):
 
 
 def rows_of(workdir, **wanted):
-  rows = runs.read_history(workdir, jprotop.load(workdir)[2])
+  rows = read_history(workdir, jprotop.load(workdir)[2]["position"])
   return [row for row in rows if all(row.get(key) == value for key, value in wanted.items())]
 
 
@@ -139,9 +140,7 @@ def rows_of(workdir, **wanted):
 def test_history_has_a_row_for_every_epoch(run):
   workdir, _ = run
   expected = [phase for phase in PHASES for _ in range(EPOCHS[phase])]
-  first_of_epoch = {
-    row["epoch"]: row["phase"] for row in runs.read_history(workdir, jprotop.load(workdir)[2])
-  }
+  first_of_epoch = {row["epoch"]: row["phase"] for row in rows_of(workdir)}
   assert first_of_epoch == dict(enumerate(expected))
   train = rows_of(workdir, split="train")
   assert [row["phase"] for row in train] == [phase for phase in expected if phase != "push"]

@@ -29,6 +29,7 @@ class Position:
     phase, epoch: indices of the next epoch to run.
     epochs_done: over all phases; it numbers the checkpoints.
     history_rows: rows of history.jsonl that belong to this state.
+    history_digest: names them.
     best_accuracy: of the last-layer epoch kept so far; -1: none yet.
   """
 
@@ -36,6 +37,7 @@ class Position:
   epoch: int = 0
   epochs_done: int = 0
   history_rows: int = 0
+  history_digest: str = ""
   best_accuracy: float = -1.0
 
 

@@ -4,7 +4,6 @@ import contextlib
 import dataclasses
 import functools
 import hashlib
-import json
 import logging
 import pathlib
 from collections.abc import Mapping
@@ -287,10 +286,3 @@ def dataset_of(info: dict, dataset: Dataset | None = None) -> Dataset | None:
   if not info["finished"]:
     _log.warning("this run has not finished its training; the numbers are those of its last epoch")
   return dataset
-
-
-def read_history(workdir: str, info: dict) -> list[dict]:
-  """The rows of a run's history.jsonl that belong to its last checkpoint."""
-  path = pathlib.Path(workdir) / "history.jsonl"
-  lines = path.read_text().splitlines() if path.exists() else []
-  return [json.loads(line) for line in lines[: info["position"]["history_rows"]]]

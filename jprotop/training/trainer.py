@@ -20,8 +20,8 @@ from jprotop.runs import results
 from jprotop.runs import run as runs
 from jprotop.runs.checkpoints import Checkpoints, check_trained
 from jprotop.runs.config import trained_part
+from jprotop.runs.history import History, digest_of
 from jprotop.training import passes, pretrained, state, steps
-from jprotop.training.history import History
 from jprotop.training.phases import Phase
 
 _log = logging.getLogger("jprotop")
@@ -78,7 +78,7 @@ class Trainer:
       optimizer = passes.optimizer_of(self.config, phase, self.epochs.plan)
       like = {"state": jax.eval_shape(optimizer.init, trained), "present": np.array(True)}
       found.opt_state = self.checkpoints.restore_optimizer(step, like)["state"]
-    self.history.cut(found.position.history_rows)
+    self.history.take_up(info["position"])
     _log.info("continuing %s after epoch %d", self.workdir, found.position.epochs_done)
     return found
 
@@ -203,7 +203,8 @@ class Trainer:
     if phase.name == "push" or position.epoch == phase.epochs:
       position.phase, position.epoch = index + 1, 0
       self._end_phase(phase)
-    position.history_rows = self.history.num_rows
+    position.history_rows = len(self.history.lines)
+    position.history_digest = digest_of(self.history.lines)
     self.state.save(
       self.checkpoints,
       class_names=self.dataset.class_names,
@@ -219,6 +220,6 @@ class Trainer:
       now.params = now.variables["params"]
       backbone = {"params": {"features": now.params["features"]}, "batch_stats": now.batch_stats}
       name = pretrained.fingerprint(self.config, self.dataset.identity)
-      pretrained.save(self.workdir, name, backbone, self.history.lines())
+      pretrained.save(self.workdir, name, backbone, self.history.lines)
     if phase.name == "last_layer" and now.best_last_layer is not None:
       now.params = {**now.params, "last_layer": jnp.asarray(now.best_last_layer)}
