@@ -288,18 +288,6 @@ def test_bad_values_are_refused_before_anything_is_written(cache, tmp_path, key,
   assert not (tmp_path / "run").exists()
 
 
-def test_a_failing_checkpoint_is_one_clear_error(copy, cache, monkeypatch):
-  """Orbax reports what TensorStore could not write at the next call, as a ValueError."""
-
-  def full(*_, **__):
-    raise ValueError("UNKNOWN: No space left on device")
-
-  store = checkpoints.Checkpoints(copy)
-  monkeypatch.setattr(store._manager, "wait_until_finished", full)
-  with pytest.raises(InputError, match=r"cannot write a checkpoint .* No space left"):
-    store.close()
-
-
 def test_another_config_in_the_same_workdir_names_the_differing_keys(copy, cache):
   before = (copy / "history.jsonl").read_text()
   config = make_config(cache, **{"train.warm.epochs": 4, "train.seed": 1})
@@ -463,6 +451,28 @@ def test_a_shared_pretraining_changes_nothing_but_the_time(run, cache, tmp_path,
   assert (alone / "history.jsonl").read_text() == (sharing / "history.jsonl").read_text()
   standard, _ = saved(run[0])
   assert not np.array_equal(standard["params"]["prototypes"], model["params"]["prototypes"])
+
+
+@pytest.mark.parametrize("where", [0.3, 0.6, 0.9])
+def test_a_damaged_pretrained_backbone_is_named_and_not_used(copy, cache, tmp_path, where):
+  path = copy / "pretrained.npz"
+  content = bytearray(path.read_bytes())
+  content[int(where * len(content))] ^= 16
+  path.write_bytes(content)
+  config = of_network(make_config(cache), "remedied")
+  with pytest.raises(InputError, match=r"pretrained\.npz .*; delete it, and the backbone is"):
+    loop.train(config, tmp_path / "sharing", siblings=[copy])
+
+
+def test_weights_that_were_put_into_a_pretrained_backbone_are_not_used(copy, cache, run):
+  path = copy / "pretrained.npz"
+  with np.load(path) as file:
+    arrays = dict(file)
+  key = next(key for key in arrays if key.startswith("params/"))
+  np.savez(path, **{**arrays, key: arrays[key] + 1})
+  name = pretrained.fingerprint(make_config(cache), run[1].identity)
+  with pytest.raises(InputError, match=r"pretrained\.npz is damaged"):
+    pretrained.find_pretrained([copy], name)
 
 
 def test_another_pretraining_is_not_shared(run, cache, tmp_path):

@@ -22,7 +22,7 @@ from jprotop.files import user_path, write_json
 from jprotop.prototypes.protopnet import ProtoPNet, check_variables, make_model
 from jprotop.prototypes.push import Provenance, Source
 from jprotop.prototypes.see import Network
-from jprotop.runs.checkpoints import Checkpoints, check_trained, read_config
+from jprotop.runs.checkpoints import Checkpoints, check_trained, read_config, read_latest
 from jprotop.runs.config import trained_part
 from jprotop.runs.config_checks import check_measuring
 from jprotop.runs.config_files import check_extensions
@@ -138,13 +138,10 @@ def load(
   check_extensions(config)
   if changes:
     config = check_measuring(config)
-  if not (path / "checkpoints").is_dir():
+  found = read_latest(path)
+  if found is None:
     raise InputError(f"{path} holds no finished epoch yet; run jprotop train on it again")
-  with contextlib.closing(Checkpoints(path)) as store:
-    step = store.latest()
-    if step is None:
-      raise InputError(f"{path} holds no finished epoch yet; run jprotop train on it again")
-    arrays, info = store.restore(step)
+  arrays, info = found
   check_trained(path, config, info)
   model = make_model(
     config["train"]["model"], len(info["class_names"]), info.get("prototype_class")
