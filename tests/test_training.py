@@ -17,11 +17,12 @@ from jprotop.data import batches
 from jprotop.errors import InputError
 from jprotop.prototypes import accuracy, selectors
 from jprotop.prototypes.see import Network, see
-from jprotop.runs import checkpoints, config_checks
+from jprotop.runs import checkpoints, config_checks, results
 from jprotop.runs import config as base
 from jprotop.runs import run as runs
 from jprotop.runs.config_keys import apply_changes
 from jprotop.runs.history import read_history
+from jprotop.runs.workdir import claim_workdir
 from jprotop.training import activations, loop, phases, pretrained, steps
 from jprotop.training.robust import Perturbation
 
@@ -208,6 +209,18 @@ def test_prototypes_are_the_nearest_latent_patches_of_their_class(run):
   assert push["mean_sq_dist"] == pytest.approx(provenance.sq_dist.mean())
 
 
+def test_results_that_a_killed_training_did_not_come_to_write_are_written(copy, cache):
+  """It was killed after its last checkpoint; another command may have measured it since."""
+  whole = results.read_results(copy)
+  (copy / "results.json").unlink()
+  loop.train(make_config(cache), str(copy))
+  assert results.read_results(copy)["data"] == whole["data"]
+  (copy / "results.json").unlink()
+  results.update_results(copy, make_config(cache), "accuracy", {})
+  loop.train(make_config(cache), str(copy))
+  assert results.read_results(copy)["environment"].keys() == {"accuracy", "train"}
+
+
 def test_a_finished_run_is_left_as_it_is(copy, cache):
   before = {p: p.read_bytes() for p in copy.rglob("*") if p.is_file()}
   loop.train(make_config(cache), str(copy))
@@ -257,11 +270,16 @@ def test_other_images_under_the_same_config_are_refused(run, copy, cache, monkey
     runs.dataset_of(jprotop.load(str(copy))[2])
 
 
-def test_two_trainings_do_not_share_a_workdir(copy, cache):
-  config = json.loads((copy / "config.json").read_text())
-  holds = checkpoints.claim_workdir(copy, config)
-  with holds, pytest.raises(InputError, match="another training is writing"):
-    loop.train(make_config(cache), str(copy))
+@pytest.mark.parametrize("changes", [{}, {"measure.attack.eps": 0.1}, {"train.seed": 1}])
+def test_two_trainings_do_not_share_a_workdir(copy, cache, changes):
+  """The one that is refused changes nothing of the other's."""
+  text = (copy / "config.json").read_text()
+  holds = claim_workdir(copy, json.loads(text))
+  with holds:
+    held = (copy / "config.json").read_text()
+    with pytest.raises(InputError, match="another training is writing"):
+      loop.train(make_config(cache, **changes), str(copy))
+    assert (copy / "config.json").read_text() == held
 
 
 @pytest.mark.parametrize(
@@ -349,6 +367,15 @@ def test_a_network_that_the_last_step_ruined_is_not_saved(cache, tmp_path, any_r
     jprotop.load(str(tmp_path / "run"))
 
 
+def test_what_a_killed_training_was_writing_is_removed_by_the_next(copy, cache):
+  (copy / "checkpoints" / "7.orbax-checkpoint-tmp" / "model").mkdir(parents=True)
+  for name in (".config-0123abcd.json", ".pretrained-0123abcd.npz", ".history-0123abcd.jsonl"):
+    (copy / name).write_text("half")
+  loop.train(make_config(cache), str(copy))
+  left = [path.name for path in copy.rglob("*") if "0123abcd" in path.name or "-tmp" in path.name]
+  assert left == []
+
+
 @pytest.mark.parametrize("item", ["model", "info"])
 def test_a_damaged_checkpoint_is_named_and_the_one_before_still_loads(item, copy, cache):
   for path in (copy / "checkpoints" / "7" / item).rglob("*"):
@@ -375,7 +402,7 @@ def test_folders_that_hold_no_run(tmp_path, copy):
     jprotop.load(str(copy))
   (copy / "config.json").unlink()
   with pytest.raises(InputError, match=r"holds checkpoints but no config.json"):
-    checkpoints.claim_workdir(copy, {"data": {}}).__enter__()
+    claim_workdir(copy, {"data": {}}).__enter__()
 
 
 def edit_config(copy, **changes):
@@ -549,7 +576,7 @@ def test_a_training_goes_on_under_settings_that_it_does_not_depend_on(run, cache
   (copy / "config.json").write_text(json.dumps(of_network(make_config(cache), "altered")))
   with (
     pytest.raises(InputError, match=r"train\.alteration\.parameter: there 20\.0, given 50\.0"),
-    checkpoints.claim_workdir(copy, of_network(config, "altered")),
+    claim_workdir(copy, of_network(config, "altered")),
   ):
     pass
 

@@ -2,7 +2,6 @@
 
 import contextlib
 import dataclasses
-import fcntl
 import json
 import logging
 import os
@@ -10,7 +9,6 @@ import pathlib
 import shutil
 import time
 import warnings
-from collections.abc import Iterator
 from typing import Any
 
 import jax
@@ -204,47 +202,6 @@ def _latest_in(directory: pathlib.Path) -> int | None:
 def _as_text(info: dict) -> str:
   """What JSON keeps of plain values."""
   return json.dumps(json.loads(json.dumps(info)), sort_keys=True)
-
-
-@contextlib.contextmanager
-def claim_workdir(workdir: pathlib.Path, config: dict) -> Iterator[pathlib.Path]:
-  """Holds a workdir for one training; writes config.json, or checks that its run is the same.
-
-  Where the data lie, and how attacks are run later, does not change a training: those values may
-  differ, and the new ones are kept.
-
-  Yields:
-    The folder to write in: the workdir, or, in other processes than the first, one that goes away.
-
-  Raises:
-    InputError: another training is in it, or it holds a run of another config; the differing
-      keys are named.
-  """
-  processes.from_first(lambda: _check_same_run(workdir, config))
-  with processes.kept_by_first(workdir) as folder:
-    write_json(folder / "config.json", config)
-    with open(folder / ".lock", "w") as lock:
-      try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-      except BlockingIOError as error:
-        raise InputError(
-          f"another training is writing to {workdir}; wait for it or choose another --workdir"
-        ) from error
-      yield folder
-
-
-def _check_same_run(workdir: pathlib.Path, config: dict) -> None:
-  """InputError where a workdir holds another run than a config's."""
-  path = workdir / "config.json"
-  if path.exists():
-    changes = differences(trained_part(read_config(workdir)), trained_part(config), "train.")
-    if changes:
-      raise InputError(
-        f"{workdir} holds a run of another config; choose another --workdir, or delete it.\n  "
-        + "\n  ".join(changes)
-      )
-  elif (workdir / "checkpoints").exists():
-    raise InputError(f"{workdir} holds checkpoints but no config.json; choose another --workdir")
 
 
 def read_config(workdir: pathlib.Path) -> dict:

@@ -87,6 +87,9 @@ class Trainer:
     position = self.state.position
     if position.phase == len(self.plan):
       _log.info("%s is trained already", self.workdir)
+      # Killed between its last checkpoint and what comes after the loop, it has none.
+      if "train" not in results.read_results(self.workdir).get("environment", {}):
+        self._write_results()
       return
     if self.plan[0].name != "pretrain" and not self.config["train"]["init"]["backbone"]:
       _log.warning(
@@ -103,6 +106,9 @@ class Trainer:
           self._finish_epoch(index)
         else:
           self._run_phase(index, bar)
+    self._write_results()
+
+  def _write_results(self) -> None:
     results.update_results(self.workdir, self.config, "train", {}, data=self.dataset.identity)
 
   def _work(self, phase: int, epoch: int) -> int:
