@@ -2,7 +2,6 @@
 
 import contextlib
 import dataclasses
-import json
 import logging
 import os
 import pathlib
@@ -16,12 +15,13 @@ import numpy as np
 import orbax.checkpoint as ocp
 
 from jprotop.errors import InputError
-from jprotop.files import read_json, write_json
+from jprotop.files import read_json
 from jprotop.runs import orbax_manager, processes
 from jprotop.runs.config import trained_part
 from jprotop.runs.config_checks import check_stored
 from jprotop.runs.config_keys import differences
-from jprotop.runs.digests import digest_of
+from jprotop.runs.digests import digest_of_arrays
+from jprotop.runs.sealed import digest_of
 
 _log = logging.getLogger("jprotop")
 
@@ -74,7 +74,10 @@ class Checkpoints:
     if self._manager is None:
       return
     model, optimizer = jax.tree.map(np.asarray, (model, optimizer))
-    digests = {"model": digest_of(model, _as_text(info)), "optimizer": digest_of(optimizer)}
+    digests = {
+      "model": digest_of_arrays(model, digest_of(info)),
+      "optimizer": digest_of_arrays(optimizer),
+    }
     args = ocp.args.Composite(
       model=ocp.args.PyTreeSave(model),
       optimizer=ocp.args.StandardSave(optimizer),
@@ -120,7 +123,7 @@ class Checkpoints:
       self._digests = dict(info.pop("digests", {}))
     except Exception as error:  # Orbax raises many kinds for a damaged file.
       raise self._unreadable(step, error) from error
-    self._check_digest(step, "model", digest_of(model, _as_text(info)))
+    self._check_digest(step, "model", digest_of_arrays(model, digest_of(info)))
     return model, info
 
   def restore_optimizer(self, step: int, like: Any) -> Any:
@@ -136,7 +139,7 @@ class Checkpoints:
         )
     except Exception as error:
       raise self._unreadable(step, error) from error
-    self._check_digest(step, "optimizer", digest_of(restored["optimizer"]))
+    self._check_digest(step, "optimizer", digest_of_arrays(restored["optimizer"]))
     return restored["optimizer"]
 
   def _check_digest(self, step: int, item: str, found: str) -> None:
@@ -197,11 +200,6 @@ def _read_latest(directory: pathlib.Path) -> tuple[dict, dict] | None:
 
 def _latest_in(directory: pathlib.Path) -> int | None:
   return max((int(p.name) for p in directory.glob("*") if p.name.isdigit()), default=None)
-
-
-def _as_text(info: dict) -> str:
-  """What JSON keeps of plain values."""
-  return json.dumps(json.loads(json.dumps(info)), sort_keys=True)
 
 
 def read_config(workdir: pathlib.Path) -> dict:

@@ -1,6 +1,5 @@
 """history.jsonl: a row for all that an epoch found, as it is found."""
 
-import hashlib
 import json
 import logging
 import pathlib
@@ -11,6 +10,7 @@ from tqdm import tqdm
 
 from jprotop.errors import InputError
 from jprotop.files import write_text, writing
+from jprotop.runs.sealed import digest_of
 
 _log = logging.getLogger("jprotop")
 
@@ -52,11 +52,6 @@ def _read_lines(workdir: pathlib.Path, position: Mapping[str, Any]) -> list[str]
 
 def _is_row(row: Any) -> bool:
   return isinstance(row, dict) and {"phase", "epoch"} <= row.keys()
-
-
-def digest_of(lines: Sequence[str]) -> str:
-  """Names the lines of a history."""
-  return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]
 
 
 class History:

@@ -5,7 +5,6 @@ import logging
 import pathlib
 import shutil
 import sys
-import time
 from collections.abc import Generator
 
 import orbax.checkpoint as ocp
@@ -31,20 +30,32 @@ def open_manager(directory: pathlib.Path, keep: int) -> ocp.CheckpointManager:
 
 @contextlib.contextmanager
 def said_once() -> Generator[None]:
-  """What fails in the block is raised, and not told before in Orbax's log and by TensorStore's
-  threads, which nobody else hears any more."""
+  """What fails in the block is raised, and not told before in Orbax's log, or after it by threads."""
   log = logging.getLogger("absl")
-  before = log.level, sys.unraisablehook
+  level = log.level
   log.setLevel(logging.CRITICAL + 1)
-  sys.unraisablehook = lambda _: None
   try:
     yield
   except Exception:
-    time.sleep(0.5)  # Other arrays are still being written, and fail like the first.
+    _ignore_late_comers()
     raise
   finally:
-    log.setLevel(before[0])
-    sys.unraisablehook = before[1]
+    log.setLevel(level)
+
+
+def _ignore_late_comers() -> None:
+  """Where an array cannot be read or written, TensorStore's threads are still at others, and come
+  to an event loop that has ended with the first, however much later."""
+  hook = sys.unraisablehook
+  if getattr(hook, "of_jprotop", False):
+    return
+
+  def but_them(unraisable: sys.UnraisableHookArgs) -> None:
+    if "Event loop is closed" not in str(unraisable.exc_value):
+      hook(unraisable)
+
+  but_them.of_jprotop = True
+  sys.unraisablehook = but_them
 
 
 def remove_unfinished(directory: pathlib.Path) -> None:

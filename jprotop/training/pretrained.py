@@ -15,7 +15,7 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from jprotop.errors import InputError
 from jprotop.files import atomic_path
 from jprotop.runs.config import trained_part
-from jprotop.runs import digests
+from jprotop.runs.digests import digest_of_arrays
 from jprotop.runs.sealed import digest_of
 
 _FILE = "pretrained.npz"
@@ -39,7 +39,7 @@ def save(workdir: pathlib.Path, name: str, variables: dict, history: list[str]) 
   arrays = {key: np.asarray(v) for key, v in flatten_dict(variables, sep="/").items()}
   arrays |= {"name": np.array(name), "history": np.array(history)}
   with atomic_path(workdir / _FILE) as temporary:
-    np.savez(temporary, digest=np.array(digests.digest_of(arrays)), **arrays)
+    np.savez(temporary, digest=np.array(digest_of_arrays(arrays)), **arrays)
 
 
 def find_pretrained(runs: Iterable[pathlib.Path], name: str) -> tuple[dict, list[str]] | None:
@@ -64,6 +64,6 @@ def _read(path: pathlib.Path) -> dict[str, np.ndarray]:
   except Exception as error:  # NumPy and zipfile raise half a dozen kinds for a damaged file.
     raise InputError(f"{path} cannot be read ({error}); {remedy}") from error
   digest = arrays.pop("digest", None)
-  if digest is None or str(digest) != digests.digest_of(arrays):
+  if digest is None or str(digest) != digest_of_arrays(arrays):
     raise InputError(f"{path} is damaged: it does not hold what was written; {remedy}")
   return arrays

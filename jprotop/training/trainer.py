@@ -20,7 +20,8 @@ from jprotop.runs import results
 from jprotop.runs import run as runs
 from jprotop.runs.checkpoints import Checkpoints, check_trained
 from jprotop.runs.config import trained_part
-from jprotop.runs.history import History, digest_of
+from jprotop.runs.history import History
+from jprotop.runs.sealed import digest_of
 from jprotop.training import passes, pretrained, state, steps
 from jprotop.training.phases import Phase
 

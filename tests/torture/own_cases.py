@@ -92,7 +92,8 @@ def _damage(path: pathlib.Path, rng: np.random.Generator) -> str:
 
 def _weights(copy: pathlib.Path) -> tuple:
   opened = runs.open_run(copy / "run")
-  return opened.digest, zlib.crc32(repr(opened.provenance).encode()), opened.info["position"]
+  where = b"".join(array.tobytes() for _, array in sorted(opened.provenance.as_arrays().items()))
+  return opened.digest, zlib.crc32(where), opened.info["position"]
 
 
 def _images(copy: pathlib.Path) -> list:
