@@ -169,7 +169,7 @@ def test_the_files_of_a_run(run, cache):
   steps = sorted(int(path.name) for path in (workdir / "checkpoints").iterdir())
   assert steps == [6, 7]
   names = {path.name for path in workdir.iterdir()}
-  made = {".lock", "checkpoints", "config.json", "history.jsonl", "pretrained.npz", "results.json"}
+  made = {"checkpoints", "config.json", "history.jsonl", "pretrained.npz", "results.json"}
   assert names == made
 
 

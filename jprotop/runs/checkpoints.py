@@ -88,10 +88,10 @@ class Checkpoints:
       with orbax_manager.said_once():
         self._manager.save(step, args=args)
     except Exception as error:  # Orbax and TensorStore raise many kinds.
-      orbax_manager.remove_unfinished(self._directory)
+      orbax_manager.remove_failed(self._directory)
       raise InputError(
-        f"cannot write a checkpoint in {self._directory}: {error}; free some space and run the "
-        "same command again: it goes on from the last checkpoint"
+        f"cannot write a checkpoint in {self._directory}: {orbax_manager.reason(error)}; free some "
+        "space and run the same command again: it goes on from the last checkpoint"
       ) from error
 
   def _check_space(self, needed: int) -> None:
@@ -122,7 +122,7 @@ class Checkpoints:
       model, info = restored["model"], dict(restored["info"])
       self._digests = dict(info.pop("digests", {}))
     except Exception as error:  # Orbax raises many kinds for a damaged file.
-      raise self._unreadable(step, error) from error
+      raise self._unreadable(step, orbax_manager.reason(error)) from error
     self._check_digest(step, "model", digest_of_arrays(model, digest_of(info)))
     return model, info
 
@@ -138,7 +138,7 @@ class Checkpoints:
           step, args=ocp.args.Composite(optimizer=ocp.args.StandardRestore(target))
         )
     except Exception as error:
-      raise self._unreadable(step, error) from error
+      raise self._unreadable(step, orbax_manager.reason(error)) from error
     self._check_digest(step, "optimizer", digest_of_arrays(restored["optimizer"]))
     return restored["optimizer"]
 
@@ -154,9 +154,9 @@ class Checkpoints:
     elif wanted != found:
       raise self._unreadable(step, "it is damaged: it does not hold what was written")
 
-  def _unreadable(self, step: int, error: object) -> InputError:
+  def _unreadable(self, step: int, why: str) -> InputError:
     return InputError(
-      f"checkpoint {step} in {self._directory} cannot be read ({error}); delete its folder to go "
+      f"checkpoint {step} in {self._directory} cannot be read ({why}); delete its folder to go "
       "back to the one before"
     )
 

@@ -1,12 +1,11 @@
 """A run's folder is one training's at a time."""
 
 import contextlib
-import fcntl
 import pathlib
-from collections.abc import Iterator
+from collections.abc import Generator
 
 from jprotop.errors import InputError
-from jprotop.files import remove_orphans, write_json, writing
+from jprotop.files import held, remove_orphans, write_json
 from jprotop.runs import orbax_manager, processes
 from jprotop.runs.checkpoints import read_config
 from jprotop.runs.config import trained_part
@@ -14,7 +13,7 @@ from jprotop.runs.config_keys import differences
 
 
 @contextlib.contextmanager
-def claim_workdir(workdir: pathlib.Path, config: dict) -> Iterator[pathlib.Path]:
+def claim_workdir(workdir: pathlib.Path, config: dict) -> Generator[pathlib.Path]:
   """Holds a workdir for one training; writes config.json, or checks that its run is the same.
 
   Where the data lie, and how attacks are run later, does not change a training: those values may
@@ -27,29 +26,21 @@ def claim_workdir(workdir: pathlib.Path, config: dict) -> Iterator[pathlib.Path]
     InputError: another training is in it, or it holds a run of another config; the differing
       keys are named.
   """
-  with contextlib.ExitStack() as held:
-    processes.from_first(lambda: _claim(workdir, config, held))
-    yield held.enter_context(processes.kept_by_first(workdir))
+  with contextlib.ExitStack() as stack:
+    processes.from_first(lambda: _claim(workdir, config, stack))
+    yield stack.enter_context(processes.kept_by_first(workdir))
 
 
-def _claim(workdir: pathlib.Path, config: dict, held: contextlib.ExitStack) -> None:
-  """Locks first, so that a command that is refused changes nothing of the training that runs."""
-  with writing(workdir / ".lock"):
-    workdir.mkdir(parents=True, exist_ok=True)
-    lock = held.enter_context(open(workdir / ".lock", "a"))  # noqa: SIM115
-    try:
-      fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-      raise InputError(
-        f"another training is writing to {workdir}; wait for it or choose another --workdir"
-      ) from error
+def _claim(workdir: pathlib.Path, config: dict, stack: contextlib.ExitStack) -> None:
+  """Holds the folder first, so that a training that is refused changes nothing of the other's."""
+  stack.enter_context(held(workdir, by="training"))
   _check_same_run(workdir, config)
   _remove_interrupted(workdir)
   write_json(workdir / "config.json", config)
 
 
 def _remove_interrupted(workdir: pathlib.Path) -> None:
-  """Removes what a training that was killed was just writing; its lock is held."""
+  """Removes what a training that was killed was just writing; its folder is held."""
   orbax_manager.remove_unfinished(workdir / "checkpoints")
   for name in ("config.json", "history.jsonl", "pretrained.npz"):
     remove_orphans(workdir / name, seconds=0)
