@@ -88,6 +88,20 @@ def test_what_is_plain_in_a_checkpoint_is_held_against_its_digest_too(folder):
   assert same(model, arrays(2)) and found == INFO
 
 
+@pytest.mark.parametrize(
+  ("name", "outcome"),
+  [("_CHECKPOINT_METADATA", "healthy"), ("model/_METADATA", "told"), ("info/metadata", "told")],
+)
+def test_orbax_says_nothing_of_its_own(folder, name, outcome, caplog):
+  (folder / "checkpoints/2" / name).write_bytes(b"junk")
+  if outcome == "told":
+    with pytest.raises(InputError, match=r"checkpoint 2 in .* cannot be read .*; delete"):
+      read_latest(folder)
+  else:
+    assert same(read_latest(folder)[0], arrays(2))
+  assert not [record for record in caplog.records if record.name == "absl"]
+
+
 def test_that_a_checkpoint_has_no_digest_is_said(folder, caplog):
   path = folder / "checkpoints/2/info/metadata"
   path.write_text(json.dumps(INFO))

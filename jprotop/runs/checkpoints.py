@@ -109,10 +109,10 @@ class Checkpoints:
 
   def _restore(self, step: int) -> tuple[dict, dict]:
     try:
-      tree = self._manager.item_metadata(step)["model"]
-      as_numpy = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), tree)
       with warnings.catch_warnings(), orbax_manager.said_once():
         warnings.simplefilter("ignore")
+        tree = self._manager.item_metadata(step)["model"]
+        as_numpy = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), tree)
         restored = self._manager.restore(
           step,
           args=ocp.args.Composite(

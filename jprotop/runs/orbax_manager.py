@@ -31,7 +31,8 @@ def open_manager(directory: pathlib.Path, keep: int) -> ocp.CheckpointManager:
   options = ocp.CheckpointManagerOptions(
     max_to_keep=keep, create=False, multiprocessing_options=alone, enable_async_checkpointing=False
   )
-  return ocp.CheckpointManager(directory, options=options, item_handlers=handlers)
+  with said_once():
+    return ocp.CheckpointManager(directory, options=options, item_handlers=handlers)
 
 
 @contextlib.contextmanager
@@ -71,4 +72,5 @@ def remove_failed(directory: pathlib.Path) -> None:
 def reason(error: Exception) -> str:
   """Why Orbax failed, in one line: of what TensorStore tells, what the system says of the file."""
   number = re.search(r"os_error_code='(\d+)'", str(error))
-  return os.strerror(int(number[1])) if number else excerpt(error)
+  whole, _, _ = str(error).partition(" [")  # what follows is how TensorStore had opened it
+  return os.strerror(int(number[1])) if number else excerpt(whole)
