@@ -2,7 +2,6 @@
 
 import contextlib
 import dataclasses
-import errno
 import functools
 import hashlib
 import http.client
@@ -18,7 +17,7 @@ from urllib.error import HTTPError, URLError
 from tqdm import tqdm
 
 from jprotop.errors import InputError
-from jprotop.files import one_at_a_time
+from jprotop.files import one_at_a_time, writing
 
 _log = logging.getLogger("jprotop")
 
@@ -76,7 +75,7 @@ def fetch(url: str, target: pathlib.Path, *, check: Hash, remedy: str) -> pathli
       another hash; the disk is full, or the place cannot be written.
   """
   target = pathlib.Path(target)
-  try:
+  with writing(target):
     if check.fits(target):
       return target
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -88,9 +87,6 @@ def fetch(url: str, target: pathlib.Path, *, check: Hash, remedy: str) -> pathli
         _log.warning("%s is damaged, or another file; it is downloaded anew", target)
       _complete(url, partial, target.name, check, remedy)
       os.replace(partial.name, target)
-  except OSError as error:
-    place = "free some space" if error.errno == errno.ENOSPC else "choose another place"
-    raise InputError(f"cannot write {target}: {error.strerror or error}; {place}") from error
   return target
 
 

@@ -11,7 +11,7 @@ import pathlib
 import shutil
 import time
 import uuid
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from typing import IO, Any
 
 from jprotop.errors import InputError, excerpt
@@ -71,6 +71,18 @@ def check_regular(path: pathlib.Path) -> None:
 
 
 @contextlib.contextmanager
+def writing(path: pathlib.Path) -> Generator[None]:
+  """What the system says of a file that the block cannot write is an InputError."""
+  try:
+    yield
+  except OSError as error:
+    # NumPy says in words alone that only a part was written.
+    full = error.errno in (errno.ENOSPC, errno.EDQUOT, None)
+    remedy = "free some space, or choose another place" if full else "choose another place"
+    raise InputError(f"cannot write {path}: {error.strerror or error}; {remedy}") from error
+
+
+@contextlib.contextmanager
 def atomic_path(path: str | os.PathLike) -> Generator[pathlib.Path]:
   """A temporary path beside `path`, renamed onto it if the block ends well, else removed.
 
@@ -83,12 +95,10 @@ def atomic_path(path: str | os.PathLike) -> Generator[pathlib.Path]:
   path = pathlib.Path(path)
   temporary = path.with_name(f".{path.stem}-{uuid.uuid4().hex[:8]}{path.suffix}")
   try:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    yield temporary
-    os.replace(temporary, path)
-  except OSError as error:
-    remedy = "free some space" if error.errno == errno.ENOSPC else "choose another place"
-    raise InputError(f"cannot write {path}: {error.strerror or error}; {remedy}") from error
+    with writing(path):
+      path.parent.mkdir(parents=True, exist_ok=True)
+      yield temporary
+      os.replace(temporary, path)
   finally:
     if temporary.is_dir():
       shutil.rmtree(temporary, ignore_errors=True)
@@ -125,6 +135,29 @@ def one_at_a_time(path: str | os.PathLike) -> Generator[None]:
     yield
 
 
+def make_once(path: pathlib.Path, fault: Callable[[], str], make: Callable[[], None]) -> None:
+  """Makes a file or folder that several programs need, unless it is there and sound.
+
+  One program does, the others wait. What is damaged is removed first, with a line that says so.
+
+  Args:
+    fault: what is wrong with it, in words that follow its name; "": nothing.
+    make: writes it, atomically.
+  """
+  if not fault():
+    return
+  with one_at_a_time(path):
+    found = fault()
+    if not found:
+      return  # Another program was faster.
+    remove_orphans(path)
+    if path.exists():
+      _log.warning("%s %s; it is made anew", path, found)
+      with writing(path):
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+    make()
+
+
 def _take(
   stack: contextlib.ExitStack, place: pathlib.Path, path: pathlib.Path, *, wait: bool = True
 ) -> None:
@@ -147,16 +180,18 @@ def _remove(place: pathlib.Path) -> None:
 
 
 @contextlib.contextmanager
-def held(folder: pathlib.Path, *, wait: bool = False) -> Generator[None]:
-  """Holds a folder for what one command writes there; one that it made and leaves empty goes away.
+def held(folder: pathlib.Path, *, by: str = "command", wait: bool = False) -> Generator[None]:
+  """Holds a folder for what one program writes there; one that it made and leaves empty goes away.
 
   Where the disk cannot lock files, nobody is told.
 
   Args:
+    by: what the program is. A training and a command that measures hold one folder at a time each:
+      they write different files.
     wait: whether to wait for another program that holds the folder.
 
   Raises:
-    InputError: another program holds it.
+    InputError: another one holds it.
   """
   is_new = not folder.exists()
   ensure_folder(folder)
@@ -164,11 +199,10 @@ def held(folder: pathlib.Path, *, wait: bool = False) -> Generator[None]:
     if is_new:
       stack.callback(remove_if_empty, folder)
     try:
-      _take(stack, folder / ".writing", folder, wait=wait)
+      _take(stack, folder / f".{by}", folder, wait=wait)
     except BlockingIOError as error:
       raise InputError(
-        f"another command is writing into {folder}; wait until it has ended, or choose another "
-        "folder"
+        f"another {by} is writing into {folder}; wait until it has ended, or choose another folder"
       ) from error
     except OSError:
       pass

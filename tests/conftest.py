@@ -23,7 +23,7 @@ CHECKED = (
   *("jprotop.training", "jprotop.parallel", "jprotop.regions", "jprotop.statistics"),
   *("jprotop.data.alterations", "jprotop.data.augment", "jprotop.data.batches"),
   *("jprotop.data.dataset", "jprotop.data.decode", "jprotop.data.device_augment"),
-  *("jprotop.data.device_jpeg", "jprotop.data.jpeg", "jprotop.data.own_images"),
+  *("jprotop.data.device_jpeg", "jprotop.data.own_images"),
 )
 _pytree = flax.struct.dataclass
 

@@ -70,18 +70,22 @@ def test_a_file_outside_the_library_brings_a_backbone_that_trains(flat, tmp_path
   assert model.apply(variables, jnp.zeros((1, 64, 64, 3))).latent.shape == (1, 8, 8, 16)
 
 
+def _no_network(**fields):
+  raise AssertionError("nobody makes it")
+
+
 def test_a_name_is_registered_once(flat):
   with pytest.raises(InputError, match="a backbone named flat is registered already"):
     load_file(flat)
   with pytest.raises(InputError, match="named resnet18, vgg19 is"):
-    families.register(families.Family(dict.fromkeys(["resnet18", "other", "vgg19"], None)))
+    families.register(families.Family(dict.fromkeys(["resnet18", "other", "vgg19"], _no_network)))
   assert "other" not in families.BACKBONES
 
 
 def test_weights_are_of_the_familys_networks():
   file = families.torchvision_file("resnet99-12345678.pth")
   with pytest.raises(InputError, match="given for resnet99, but the family has only other"):
-    families.register(families.Family({"other": None}, weights={"resnet99": file}))
+    families.register(families.Family({"other": _no_network}, weights={"resnet99": file}))
 
 
 def test_it_is_listed_where_another_name_is_not_known(flat):
@@ -93,7 +97,7 @@ def test_it_is_listed_where_another_name_is_not_known(flat):
 
 def test_it_may_have_a_normalisation_of_its_own(registry):
   halves = families.Normalisation((0.5,) * 3, (0.5,) * 3)
-  families.register(families.Family({"mine": None}, normalisation=halves))
+  families.register(families.Family({"mine": _no_network}, normalisation=halves))
   white = np.ones((1, 2, 2, 3), np.float32)
   assert (normalise(white, "mine") == 1).all() and (normalise(white, "resnet18") > 2).all()
 

@@ -14,6 +14,7 @@ from jprotop.files import (
   check_regular,
   check_writable,
   held,
+  make_once,
   read_json,
   user_path,
   write_json,
@@ -128,6 +129,38 @@ def test_a_folder_is_held_by_one_at_a_time_and_the_second_is_told(tmp_path):
   with held(folder):
     pass
   assert list(miniature.tree(tmp_path)) == ["out/a.txt"]
+
+
+def test_a_training_and_a_command_that_measures_it_may_be_in_one_folder(tmp_path):
+  with held(tmp_path, by="training"), held(tmp_path):
+    with pytest.raises(InputError, match="another training is writing"):
+      held(tmp_path, by="training").__enter__()
+    with pytest.raises(InputError, match="another command is writing"):
+      held(tmp_path).__enter__()
+
+
+def test_what_several_need_is_made_once_and_anew_where_it_is_damaged(tmp_path, caplog):
+  path, made = tmp_path / "cache" / "a", []
+
+  def fault():
+    return "" if path.exists() and path.read_text() == "good" else "is damaged"
+
+  def make():
+    made.append(path.exists())
+    path.write_text("good")
+
+  for _ in range(2):
+    make_once(path, fault, make)
+  assert made == [False] and "damaged" not in caplog.text
+  path.write_text("bad")
+  make_once(path, fault, make)
+  assert made == [False, False] and f"{path} is damaged; it is made anew" in caplog.text
+
+
+def test_what_another_program_makes_meanwhile_is_not_made_again(tmp_path):
+  faults = ["is not there", ""]
+  make_once(tmp_path / "a", lambda: faults.pop(0), lambda: pytest.fail("made twice"))
+  assert faults == []
 
 
 def test_a_held_folder_that_was_made_for_nothing_goes_away(tmp_path):

@@ -1,6 +1,7 @@
 """`jprotop metrics`: the same numbers from a run's images, from its maps in a file, and by hand."""
 
 import json
+import os
 import re
 import warnings
 
@@ -151,6 +152,9 @@ def test_what_a_file_lacks_is_listed_and_the_rest_is_measured(file):
     ({"image_size": np.array(224)}, r"\[11, 224, 224\]"),
     ({"weights": np.ones((5, 3))}, "5 rows, but there are 6"),
     ({"labels": np.zeros(11, object)}, "cannot be read as arrays"),
+    ({"maps": np.full((11, 4, 5, 6), "?")}, "maps in .* is of type <U1; give real numbers"),
+    ({"pairs": np.arange(3)}, r"pairs is int64 of the shape \(3,\)"),
+    ({"image_size": np.array(0)}, "image_size is 0"),
   ],
 )
 def test_a_file_that_does_not_fit_is_refused(file, changes, message):
@@ -160,9 +164,10 @@ def test_a_file_that_does_not_fit_is_refused(file, changes, message):
 
 def test_no_file_and_no_arrays_are_refused(tmp_path):
   (tmp_path / "x.npz").write_text("not arrays")
-  for path in (tmp_path / "x.npz", tmp_path / "none.npz"):
-    with pytest.raises(InputError, match=r"numpy\.savez"):
-      experiment.measure(None, tmp_path, maps=str(path))
+  os.mkfifo(tmp_path / "pipe.npz")  # To read it would never end.
+  for name in ("x.npz", "none.npz", "pipe.npz"):
+    with pytest.raises(InputError, match=rf"{name} cannot be read .*numpy\.savez"):
+      experiment.measure(None, tmp_path, maps=str(tmp_path / name))
 
 
 def test_the_command_measures_a_file_in_place_of_a_run(file, tmp_path, capsys):

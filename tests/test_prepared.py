@@ -136,7 +136,7 @@ def test_what_is_damaged_is_prepared_anew_and_a_line_says_so(name, kind, prepare
   again, same = load(cache)
   assert again.identity == data.identity and same == crops
   np.testing.assert_array_equal(again.train.parts, data.train.parts)
-  assert f"{folder_of(cache)} " in caplog.text and "prepared anew" in caplog.text
+  assert f"{folder_of(cache)} " in caplog.text and "made anew" in caplog.text
   caplog.clear()
   load(cache)
   assert "anew" not in caplog.text
@@ -148,7 +148,7 @@ def test_edited_labels_are_not_believed(prepared, caplog):
   columns = dict(np.load(path))
   np.savez(path, **{**columns, "label": columns["label"][::-1]})
   assert load(cache)[0].train.label.tolist() == data.train.label.tolist()
-  assert "prepared anew" in caplog.text
+  assert "made anew" in caplog.text
 
 
 def test_pictures_that_nobody_reads_are_not_hashed(prepared, caplog):
@@ -159,7 +159,7 @@ def test_pictures_that_nobody_reads_are_not_hashed(prepared, caplog):
   opened = load_dataset("toybirds", image_size=8, cache=cache, toy=TOY, validation_share=0)
   assert "anew" not in caplog.text
   assert opened.train.crop(0).tobytes() == crops[0]
-  assert "prepared anew" in caplog.text
+  assert "made anew" in caplog.text
 
 
 def test_what_a_killed_program_left_is_removed(tmp_path, caplog):
@@ -169,7 +169,7 @@ def test_what_a_killed_program_left_is_removed(tmp_path, caplog):
   (folder / "files.json").unlink()  # as where it is killed just before the end
   load(tmp_path)
   assert not left.exists() and not left.parent.exists()
-  assert "lacks files.json; it is prepared anew" in caplog.text
+  assert "lacks files.json; it is made anew" in caplog.text
 
 
 # --- A full disk.

@@ -17,10 +17,12 @@ from jprotop.data import batches
 from jprotop.errors import InputError
 from jprotop.prototypes import accuracy, selectors
 from jprotop.prototypes.see import Network, see
-from jprotop.runs import checkpoints, config_checks
+from jprotop.runs import checkpoints, config_checks, results
 from jprotop.runs import config as base
 from jprotop.runs import run as runs
 from jprotop.runs.config_keys import apply_changes
+from jprotop.runs.history import read_history
+from jprotop.runs.workdir import claim_workdir
 from jprotop.training import activations, loop, phases, pretrained, steps
 from jprotop.training.robust import Perturbation
 
@@ -129,7 +131,7 @@ def assert_equal_trees(a, b):
 
 
 def rows_of(workdir, **wanted):
-  rows = runs.read_history(workdir, jprotop.load(workdir)[2])
+  rows = read_history(workdir, jprotop.load(workdir)[2]["position"])
   return [row for row in rows if all(row.get(key) == value for key, value in wanted.items())]
 
 
@@ -139,9 +141,7 @@ def rows_of(workdir, **wanted):
 def test_history_has_a_row_for_every_epoch(run):
   workdir, _ = run
   expected = [phase for phase in PHASES for _ in range(EPOCHS[phase])]
-  first_of_epoch = {
-    row["epoch"]: row["phase"] for row in runs.read_history(workdir, jprotop.load(workdir)[2])
-  }
+  first_of_epoch = {row["epoch"]: row["phase"] for row in rows_of(workdir)}
   assert first_of_epoch == dict(enumerate(expected))
   train = rows_of(workdir, split="train")
   assert [row["phase"] for row in train] == [phase for phase in expected if phase != "push"]
@@ -169,7 +169,7 @@ def test_the_files_of_a_run(run, cache):
   steps = sorted(int(path.name) for path in (workdir / "checkpoints").iterdir())
   assert steps == [6, 7]
   names = {path.name for path in workdir.iterdir()}
-  made = {".lock", "checkpoints", "config.json", "history.jsonl", "pretrained.npz", "results.json"}
+  made = {"checkpoints", "config.json", "history.jsonl", "pretrained.npz", "results.json"}
   assert names == made
 
 
@@ -207,6 +207,18 @@ def test_prototypes_are_the_nearest_latent_patches_of_their_class(run):
   places = np.column_stack([provenance.image, provenance.cell]).tolist()
   assert push["distinct"] == len(set(map(tuple, places)))
   assert push["mean_sq_dist"] == pytest.approx(provenance.sq_dist.mean())
+
+
+def test_results_that_a_killed_training_did_not_come_to_write_are_written(copy, cache):
+  """It was killed after its last checkpoint; another command may have measured it since."""
+  whole = results.read_results(copy)
+  (copy / "results.json").unlink()
+  loop.train(make_config(cache), str(copy))
+  assert results.read_results(copy)["data"] == whole["data"]
+  (copy / "results.json").unlink()
+  results.update_results(copy, make_config(cache), "accuracy", {})
+  loop.train(make_config(cache), str(copy))
+  assert results.read_results(copy)["environment"].keys() == {"accuracy", "train"}
 
 
 def test_a_finished_run_is_left_as_it_is(copy, cache):
@@ -258,11 +270,16 @@ def test_other_images_under_the_same_config_are_refused(run, copy, cache, monkey
     runs.dataset_of(jprotop.load(str(copy))[2])
 
 
-def test_two_trainings_do_not_share_a_workdir(copy, cache):
-  config = json.loads((copy / "config.json").read_text())
-  holds = checkpoints.claim_workdir(copy, config)
-  with holds, pytest.raises(InputError, match="another training is writing"):
-    loop.train(make_config(cache), str(copy))
+@pytest.mark.parametrize("changes", [{}, {"measure.attack.eps": 0.1}, {"train.seed": 1}])
+def test_two_trainings_do_not_share_a_workdir(copy, cache, changes):
+  """The one that is refused changes nothing of the other's."""
+  text = (copy / "config.json").read_text()
+  holds = claim_workdir(copy, json.loads(text))
+  with holds:
+    held = (copy / "config.json").read_text()
+    with pytest.raises(InputError, match="another training is writing"):
+      loop.train(make_config(cache, **changes), str(copy))
+    assert (copy / "config.json").read_text() == held
 
 
 @pytest.mark.parametrize(
@@ -287,18 +304,6 @@ def test_bad_values_are_refused_before_anything_is_written(cache, tmp_path, key,
   with pytest.raises(InputError, match=named):
     loop.train(make_config(cache, **{key: value}), str(tmp_path / "run"))
   assert not (tmp_path / "run").exists()
-
-
-def test_a_failing_checkpoint_is_one_clear_error(copy, cache, monkeypatch):
-  """Orbax reports what TensorStore could not write at the next call, as a ValueError."""
-
-  def full(*_, **__):
-    raise ValueError("UNKNOWN: No space left on device")
-
-  store = checkpoints.Checkpoints(copy)
-  monkeypatch.setattr(store._manager, "wait_until_finished", full)
-  with pytest.raises(InputError, match=r"cannot write a checkpoint .* No space left"):
-    store.close()
 
 
 def test_another_config_in_the_same_workdir_names_the_differing_keys(copy, cache):
@@ -362,6 +367,15 @@ def test_a_network_that_the_last_step_ruined_is_not_saved(cache, tmp_path, any_r
     jprotop.load(str(tmp_path / "run"))
 
 
+def test_what_a_killed_training_was_writing_is_removed_by_the_next(copy, cache):
+  (copy / "checkpoints" / "7.orbax-checkpoint-tmp" / "model").mkdir(parents=True)
+  for name in (".config-0123abcd.json", ".pretrained-0123abcd.npz", ".history-0123abcd.jsonl"):
+    (copy / name).write_text("half")
+  loop.train(make_config(cache), str(copy))
+  left = [path.name for path in copy.rglob("*") if "0123abcd" in path.name or "-tmp" in path.name]
+  assert left == []
+
+
 @pytest.mark.parametrize("item", ["model", "info"])
 def test_a_damaged_checkpoint_is_named_and_the_one_before_still_loads(item, copy, cache):
   for path in (copy / "checkpoints" / "7" / item).rglob("*"):
@@ -388,7 +402,7 @@ def test_folders_that_hold_no_run(tmp_path, copy):
     jprotop.load(str(copy))
   (copy / "config.json").unlink()
   with pytest.raises(InputError, match=r"holds checkpoints but no config.json"):
-    checkpoints.claim_workdir(copy, {"data": {}}).__enter__()
+    claim_workdir(copy, {"data": {}}).__enter__()
 
 
 def edit_config(copy, **changes):
@@ -466,6 +480,28 @@ def test_a_shared_pretraining_changes_nothing_but_the_time(run, cache, tmp_path,
   assert not np.array_equal(standard["params"]["prototypes"], model["params"]["prototypes"])
 
 
+@pytest.mark.parametrize("where", [0.3, 0.6, 0.9])
+def test_a_damaged_pretrained_backbone_is_named_and_not_used(copy, cache, tmp_path, where):
+  path = copy / "pretrained.npz"
+  content = bytearray(path.read_bytes())
+  content[int(where * len(content))] ^= 16
+  path.write_bytes(content)
+  config = of_network(make_config(cache), "remedied")
+  with pytest.raises(InputError, match=r"pretrained\.npz .*; delete it, and the backbone is"):
+    loop.train(config, tmp_path / "sharing", siblings=[copy])
+
+
+def test_weights_that_were_put_into_a_pretrained_backbone_are_not_used(copy, cache, run):
+  path = copy / "pretrained.npz"
+  with np.load(path) as file:
+    arrays = dict(file)
+  key = next(key for key in arrays if key.startswith("params/"))
+  np.savez(path, **{**arrays, key: arrays[key] + 1})
+  name = pretrained.fingerprint(make_config(cache), run[1].identity)
+  with pytest.raises(InputError, match=r"pretrained\.npz is damaged"):
+    pretrained.find_pretrained([copy], name)
+
+
 def test_another_pretraining_is_not_shared(run, cache, tmp_path):
   name = pretrained.fingerprint(make_config(cache), run[1].identity)
   assert pretrained.find_pretrained([run[0]], name) is not None
@@ -541,7 +577,7 @@ def test_a_training_goes_on_under_settings_that_it_does_not_depend_on(run, cache
   (copy / "config.json").write_text(json.dumps(of_network(make_config(cache), "altered")))
   with (
     pytest.raises(InputError, match=r"train\.alteration\.parameter: there 20\.0, given 50\.0"),
-    checkpoints.claim_workdir(copy, of_network(config, "altered")),
+    claim_workdir(copy, of_network(config, "altered")),
   ):
     pass
 

@@ -61,7 +61,7 @@ def with_alteration(config: dict, name: str) -> dict:
     )
   split = runs.open_dataset(check_config(config)).train
   chosen = np.linspace(0, len(split) - 1, min(_COMPARED, len(split))).astype(int)
-  images = [split.crop(i) for i in chosen]
+  images = [split.crop(int(i)) for i in chosen]
   wanted = severity.mean_psnr(_PAPERS, images)
   parameter = severity.matched(name, images, wanted)
   found = severity.mean_psnr(Scheme(name, parameter), images)

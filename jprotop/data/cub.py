@@ -1,13 +1,11 @@
 """CUB-200-2011 (Wah et al. 2011) from its official folder or archive."""
 
-import functools
 import gzip
 import hashlib
 import logging
 import lzma
 import os
 import pathlib
-import shutil
 import tarfile
 import zlib
 from collections.abc import Callable, Iterator, Mapping
@@ -20,7 +18,7 @@ from jprotop.data.parts import PARTS
 from jprotop.data.sources import Source, register_source
 from jprotop.download import Hash, fetch
 from jprotop.errors import InputError
-from jprotop.files import atomic_path, one_at_a_time, remove_orphans, user_path
+from jprotop.files import atomic_path, make_once, user_path
 
 _log = logging.getLogger("jprotop")
 
@@ -68,19 +66,15 @@ def _unpack(archive: pathlib.Path, cache: pathlib.Path) -> pathlib.Path:
   stat = archive.stat()
   name = f"{archive.resolve()}-{stat.st_size}-{stat.st_mtime_ns}"
   target = cache / "unpacked" / hashlib.sha256(name.encode()).hexdigest()[:16]
+
+  def unpack() -> None:
+    _log.info("unpacking %s (once) in %s", archive, cache)
+    with atomic_path(target) as temporary:
+      _extract(archive, temporary)
+      listed.write_list(temporary)
+
   # Pictures by their size: they are decoded when the data set is prepared, and hashed from then on.
-  fault = functools.partial(listed.fault, target, hashed=lambda name: name.endswith(".txt"))
-  if fault():
-    with one_at_a_time(target):
-      if found := fault():  # Another program may have been faster.
-        remove_orphans(target)
-        _log.info("unpacking %s (once) in %s", archive, cache)
-        with atomic_path(target) as temporary:
-          if target.exists():
-            _log.warning("%s %s; it is unpacked anew", target, found)
-            shutil.rmtree(target)
-          _extract(archive, temporary)
-          listed.write_list(temporary)
+  make_once(target, lambda: listed.fault(target, hashed=lambda name: name.endswith(".txt")), unpack)
   return target
 
 

@@ -9,7 +9,6 @@ once a process, which takes about a second a gigabyte; a file that does not fit 
 
 import hashlib
 import inspect
-import logging
 import os
 import pathlib
 import shutil
@@ -26,9 +25,7 @@ from tqdm import tqdm
 
 from jprotop.data import augment, decode
 from jprotop.errors import InputError
-from jprotop.files import atomic_path, one_at_a_time, remove_orphans
-
-_log = logging.getLogger("jprotop")
+from jprotop.files import atomic_path, make_once
 
 _CODE = "".join(inspect.getsource(module) for module in (augment, decode))
 # To "jpg", libjpeg-turbo only says which interface it imitates.
@@ -70,34 +67,25 @@ def pixel_file(
     Memory-mapped, read-only.
   """
   path = cache / "pixels" / f"{name}.npy"
-  rows = _opened(path, count, size)
-  if rows is None:
-    with one_at_a_time(path):
-      rows = _opened(path, count, size)  # Another program may have been faster.
-      if rows is None:
-        _make(path, count, size, render)
-        rows = np.load(path, mmap_mode="r")
-  return rows["image"]
+  make_once(path, lambda: _fault(path, count, size), lambda: _make(path, count, size, render))
+  return np.load(path, mmap_mode="r", allow_pickle=False)["image"]
 
 
 def _form(size: int) -> np.dtype:
   return np.dtype([("image", np.uint8, (size, size, 3)), ("crc32", np.uint32)])
 
 
-def _opened(path: pathlib.Path, count: int, size: int) -> np.ndarray | None:
-  """The rows of a pixel file, if it is there and what was written; a line says where it is not."""
+def _fault(path: pathlib.Path, count: int, size: int) -> str:
+  """Why a pixel file is not what was written, in words that follow its name; "" where it is."""
   if not path.exists():
-    return None
+    return "is not there"
   try:
     rows = np.load(path, mmap_mode="r", allow_pickle=False)
     fits = rows.dtype == _form(size) and rows.shape == (count,)
   except Exception as error:  # NumPy raises half a dozen kinds for a damaged header.
-    _log.warning("%s cannot be read (%s); it is made anew", path, error)
-    return None
-  if not fits or not _is_sound(path, rows):
-    _log.warning("%s is damaged, or of another version of jprotop; it is made anew", path)
-    return None
-  return rows
+    return f"cannot be read ({error})"
+  sound = fits and _is_sound(path, rows)
+  return "" if sound else "is damaged, or of another version of jprotop"
 
 
 # Files that were checked in this process, as they were then.
@@ -123,7 +111,6 @@ def _fit(rows: np.ndarray) -> bool:
 
 def _make(path: pathlib.Path, count: int, size: int, render: Callable[[int], np.ndarray]) -> None:
   """Writes a pixel file."""
-  remove_orphans(path)
   form = _form(size)
   _check_space(path, count * form.itemsize)
   with atomic_path(path) as temporary, open(temporary, "wb", buffering=0) as file:

@@ -18,7 +18,7 @@ import numpy as np
 from jprotop.data import builders, listed
 from jprotop.data.sources import Source
 from jprotop.errors import InputError
-from jprotop.files import atomic_path, one_at_a_time
+from jprotop.files import atomic_path, make_once
 
 _log = logging.getLogger("jprotop")
 
@@ -63,15 +63,12 @@ class Prepared:
 
   def _ensure(self, *, pictures: bool = False) -> None:
     """Prepares the folder unless its files are those of its list; pictures by their hash too."""
-    fault = functools.partial(
-      listed.fault, self.folder, hashed=lambda name: pictures or _PICTURES not in name
-    )
-    if not fault():
-      return
+
+    def hashed(name: str) -> bool:
+      return pictures or _PICTURES not in name
+
     try:
-      with one_at_a_time(self.folder.parent):
-        if found := fault():  # Another program may have been faster.
-          self._prepare(found)
+      make_once(self.folder, lambda: listed.fault(self.folder, hashed=hashed), self._prepare)
     except (OSError, RuntimeError) as error:  # array_record's writer has only the latter.
       reason = getattr(error, "strerror", None) or error
       raise InputError(
@@ -79,10 +76,7 @@ class Prepared:
         "place with --config.data.cache"
       ) from error
 
-  def _prepare(self, fault: str) -> None:
-    if self.folder.exists():
-      _log.warning("%s %s; it is prepared anew", self.folder, fault)
-      shutil.rmtree(self.folder)
+  def _prepare(self) -> None:
     for left in self.folder.parent.glob("incomplete.*"):  # by a program that was killed
       shutil.rmtree(left)
     _log.info("preparing %s (once) in %s", self.name, self.cache)

@@ -1,13 +1,13 @@
 """Arrays of a network from elsewhere, as `jprotop metrics --maps=FILE.npz` reads them."""
 
 import pathlib
-import zipfile
 from collections.abc import Iterator, Mapping
 
 import numpy as np
 
-from jprotop.errors import InputError
+from jprotop.errors import InputError, excerpt
 from jprotop.experiments.metrics_numbers import Batch, Whole
+from jprotop.files import check_regular
 from jprotop.metrics import checks
 from jprotop.metrics.maps import own_of, own_prototypes, strongest, take
 from jprotop.metrics.prototype_purity import patch_peaks
@@ -37,12 +37,17 @@ def read_file(path: pathlib.Path) -> tuple[Whole, Iterator[Batch]]:
 
 def _arrays(path: pathlib.Path) -> dict[str, np.ndarray]:
   try:
+    check_regular(path)
     with np.load(path, allow_pickle=False) as file:
-      return dict(file)
-  except (OSError, ValueError, AttributeError, TypeError, zipfile.BadZipFile) as error:
+      arrays = dict(file)
+  except Exception as error:  # NumPy and zipfile raise half a dozen kinds for a damaged file.
     raise InputError(
-      f"--maps={path} cannot be read as arrays ({error}); write it with numpy.savez"
+      f"--maps={path} cannot be read as arrays ({excerpt(error)}); write it with numpy.savez"
     ) from error
+  for name, array in arrays.items():
+    if array.dtype.kind not in "biuf":
+      raise InputError(f"{name} in {path} is of type {array.dtype}; give real numbers")
+  return arrays
 
 
 def _check(arrays: Mapping[str, np.ndarray]) -> Whole:
@@ -58,6 +63,11 @@ def _check(arrays: Mapping[str, np.ndarray]) -> Whole:
   if "masks" in arrays:
     checks.masks(arrays["masks"], count, _size(arrays))
   pairs = arrays.get("pairs", np.zeros((0, 2), int))
+  if pairs.shape[1:] != (2,) or pairs.dtype.kind not in "iu":
+    raise InputError(
+      f"pairs is {pairs.dtype} of the shape {pairs.shape}; it must be [n, 2] integers, the left "
+      "and the right part of each pair"
+    )
   return Whole(
     prototype_class=classes,
     parts=arrays.get("parts"),
@@ -69,7 +79,10 @@ def _check(arrays: Mapping[str, np.ndarray]) -> Whole:
 
 
 def _size(arrays: Mapping[str, np.ndarray]) -> int:
-  return int(arrays.get("image_size", 224))
+  size = arrays.get("image_size", np.array(224))
+  if size.shape or size.dtype.kind not in "iu" or size < 1:
+    raise InputError(f"image_size is {size.tolist()}; it must be one whole number of pixels")
+  return int(size)
 
 
 def _batches(arrays: Mapping[str, np.ndarray]) -> Iterator[Batch]:

@@ -21,8 +21,8 @@ from jprotop.experiments.experiment import (
 from jprotop.files import ensure_folder
 from jprotop.report import canvas, curves, panels, tables
 from jprotop.report.paper_tables import NETWORK_NAMES
-from jprotop.runs import run as runs
 from jprotop.runs.config import NETWORKS
+from jprotop.runs.history import read_history
 from jprotop.runs.records import Record, Share
 from jprotop.runs.run import Run
 
@@ -45,7 +45,7 @@ class Training(Record):
 def measure(run: Run, out: pathlib.Path, *, beside: Beside | None = None) -> dict:
   """Draws curves and gallery; returns the record."""
   ensure_folder(out / "figures")
-  history = runs.read_history(run.workdir, run.info)
+  history = read_history(run.workdir, run.info["position"])
   if history:
     canvas.save(curves.training_curves(history), out / "figures/training_curves.png")
   if run.provenance is not None:

@@ -2,11 +2,12 @@
 
 import contextlib
 import dataclasses
-import fcntl
+import logging
 import os
 import pathlib
+import shutil
+import time
 import warnings
-from collections.abc import Generator
 from typing import Any
 
 import jax
@@ -14,11 +15,15 @@ import numpy as np
 import orbax.checkpoint as ocp
 
 from jprotop.errors import InputError
-from jprotop.files import ensure_folder, read_json, write_json
-from jprotop.runs import processes
+from jprotop.files import read_json
+from jprotop.runs import orbax_manager, processes
 from jprotop.runs.config import trained_part
 from jprotop.runs.config_checks import check_stored
 from jprotop.runs.config_keys import differences
+from jprotop.runs.digests import digest_of_arrays
+from jprotop.runs.sealed import digest_of
+
+_log = logging.getLogger("jprotop")
 
 
 @dataclasses.dataclass
@@ -29,6 +34,7 @@ class Position:
     phase, epoch: indices of the next epoch to run.
     epochs_done: over all phases; it numbers the checkpoints.
     history_rows: rows of history.jsonl that belong to this state.
+    history_digest: names them.
     best_accuracy: of the last-layer epoch kept so far; -1: none yet.
   """
 
@@ -36,48 +42,67 @@ class Position:
   epoch: int = 0
   epochs_done: int = 0
   history_rows: int = 0
+  history_digest: str = ""
   best_accuracy: float = -1.0
 
 
 class Checkpoints:
   """The numbered checkpoints of one run; a new one appears under its name only when it is whole.
 
-  They hold whole arrays, whatever devices these lay on. Of several processes the first writes and
-  reads them; all call these methods, and get what it read.
+  They hold whole arrays, whatever devices these lay on, and a digest of them, by which what a disk
+  has changed since is noticed when they are read. Of several processes the first writes and reads
+  them; all call these methods, and get what it read.
   """
 
   def __init__(self, workdir: str | os.PathLike, *, keep: int = 2):
     self._directory = pathlib.Path(workdir).absolute() / "checkpoints"
-    self._manager = _manager(self._directory, keep) if processes.is_first() else None
+    self._manager = (
+      orbax_manager.open_manager(self._directory, keep) if processes.is_first() else None
+    )
+    self._digests: dict[str, str] = {}
 
   def _of_first(self) -> ocp.CheckpointManager:
     assert self._manager is not None, "the first process alone reads checkpoints"
     return self._manager
 
   def save(self, step: int, *, model: dict, optimizer: Any, info: dict) -> None:
-    """Writes in the background; `model` is {params, batch_stats, ...} of arrays."""
+    """Writes a checkpoint, which is on the disk when this returns.
+
+    Args:
+      model: {params, batch_stats, ...} of arrays.
+      info: plain values, as JSON has them.
+
+    Raises:
+      InputError: it cannot be written; those before are kept.
+    """
     if self._manager is None:
       return
-    # Copies: the next step may take over the memory of these arrays while they are written.
-    model, optimizer = jax.tree.map(np.array, (model, optimizer))
+    model, optimizer = jax.tree.map(np.asarray, (model, optimizer))
+    digests = {
+      "model": digest_of_arrays(model, digest_of(info)),
+      "optimizer": digest_of_arrays(optimizer),
+    }
     args = ocp.args.Composite(
       model=ocp.args.PyTreeSave(model),
       optimizer=ocp.args.StandardSave(optimizer),
-      info=ocp.args.JsonSave(info),
+      info=ocp.args.JsonSave({**info, "digests": digests}),
     )
-    with self._clear_errors():
-      self._manager.save(step, args=args)
-
-  @contextlib.contextmanager
-  def _clear_errors(self) -> Generator[None]:
-    """Orbax and TensorStore raise many kinds, and an earlier save's error at the next call."""
     try:
-      yield
-    except Exception as error:
+      self._check_space(sum(leaf.nbytes for leaf in jax.tree.leaves((model, optimizer))))
+      with orbax_manager.said_once():
+        self._manager.save(step, args=args)
+    except Exception as error:  # Orbax and TensorStore raise many kinds.
+      orbax_manager.remove_failed(self._directory)
       raise InputError(
-        f"cannot write a checkpoint in {self._directory}: {error}; free some space and run the "
-        "same command again: it goes on from the last checkpoint"
+        f"cannot write a checkpoint in {self._directory}: {orbax_manager.reason(error)}; free some "
+        "space and run the same command again: it goes on from the last checkpoint"
       ) from error
+
+  def _check_space(self, needed: int) -> None:
+    """A disk that runs full under Orbax's hands is told of at length."""
+    free = shutil.disk_usage(self._directory).free
+    if free < needed:
+      raise OSError(f"it needs {needed / 1e6:.1f} MB, and {free / 1e6:.1f} MB are free there")
 
   def latest(self) -> int | None:
     return processes.from_first(lambda: self._of_first().latest_step())
@@ -88,106 +113,97 @@ class Checkpoints:
 
   def _restore(self, step: int) -> tuple[dict, dict]:
     try:
-      manager = self._of_first()
-      tree = manager.item_metadata(step)["model"]
-      as_numpy = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), tree)
-      with warnings.catch_warnings():
+      with warnings.catch_warnings(), orbax_manager.said_once():
         warnings.simplefilter("ignore")
-        restored = manager.restore(
+        tree = self._of_first().item_metadata(step)["model"]
+        as_numpy = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), tree)
+        restored = self._of_first().restore(
           step,
           args=ocp.args.Composite(
             model=ocp.args.PyTreeRestore(restore_args=as_numpy), info=ocp.args.JsonRestore()
           ),
         )
+      model, info = restored["model"], dict(restored["info"])
+      self._digests = dict(info.pop("digests", {}))
     except Exception as error:  # Orbax raises many kinds for a damaged file.
-      raise self._unreadable(step, error) from error
-    return restored["model"], restored["info"]
+      raise self._unreadable(step, orbax_manager.reason(error)) from error
+    self._check_digest(step, "model", digest_of_arrays(model, digest_of(info)))
+    return model, info
 
   def restore_optimizer(self, step: int, like: Any) -> Any:
-    """The optimiser's state, of the structure of `like`."""
+    """The optimiser's state of the checkpoint that was restored, of the structure of `like`."""
     return processes.from_first(lambda: self._restore_optimizer(step, like))
 
   def _restore_optimizer(self, step: int, like: Any) -> Any:
     target = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), like)
     try:
-      restored = self._of_first().restore(
-        step, args=ocp.args.Composite(optimizer=ocp.args.StandardRestore(target))
-      )
+      with orbax_manager.said_once():
+        restored = self._of_first().restore(
+          step, args=ocp.args.Composite(optimizer=ocp.args.StandardRestore(target))
+        )
     except Exception as error:
-      raise self._unreadable(step, error) from error
+      raise self._unreadable(step, orbax_manager.reason(error)) from error
+    self._check_digest(step, "optimizer", digest_of_arrays(restored["optimizer"]))
     return restored["optimizer"]
 
-  def _unreadable(self, step: int, error: Exception) -> InputError:
+  def _check_digest(self, step: int, item: str, found: str) -> None:
+    wanted = self._digests.get(item)
+    if wanted is None:
+      _log.warning(
+        "checkpoint %d in %s has no digest, as those of earlier versions: were it damaged, that "
+        "would not be seen",
+        step,
+        self._directory,
+      )
+    elif wanted != found:
+      raise self._unreadable(step, "it is damaged: it does not hold what was written")
+
+  def _unreadable(self, step: int, why: str) -> InputError:
     return InputError(
-      f"checkpoint {step} in {self._directory} cannot be read ({error}); delete its folder to go "
+      f"checkpoint {step} in {self._directory} cannot be read ({why}); delete its folder to go "
       "back to the one before"
     )
 
   def close(self) -> None:
-    """Waits for what is still being written."""
-    if self._manager is None:
-      return
-    with self._clear_errors():
-      try:
-        self._manager.wait_until_finished()
-      finally:
-        self._manager.close()
+    if self._manager is not None:
+      self._manager.close()
 
 
-def _manager(directory: pathlib.Path, keep: int) -> ocp.CheckpointManager:
-  """Of one process, which does not wait for others."""
-  ensure_folder(directory)
-  alone = ocp.options.MultiprocessingOptions(primary_host=0, active_processes={0})
-  handlers = {
-    "model": ocp.PyTreeCheckpointHandler(multiprocessing_options=alone),
-    "optimizer": ocp.StandardCheckpointHandler(multiprocessing_options=alone),
-    "info": ocp.JsonCheckpointHandler(multiprocessing_options=alone),
-  }
-  options = ocp.CheckpointManagerOptions(
-    max_to_keep=keep, create=False, multiprocessing_options=alone
-  )
-  return ocp.CheckpointManager(directory, options=options, item_handlers=handlers)
+# Of a reader, each while a training beside it writes one more.
+_TRIES = 10
 
 
-@contextlib.contextmanager
-def claim_workdir(workdir: pathlib.Path, config: dict) -> Generator[pathlib.Path]:
-  """Holds a workdir for one training; writes config.json, or checks that its run is the same.
+def read_latest(workdir: pathlib.Path) -> tuple[dict, dict] | None:
+  """`model` and `info` of a run's latest checkpoint; None: it has none yet.
 
-  Where the data lie, and how attacks are run later, does not change a training: those values may
-  differ, and the new ones are kept.
-
-  Yields:
-    The folder to write in: the workdir, or, in other processes than the first, one that goes away.
-
-  Raises:
-    InputError: another training is in it, or it holds a run of another config; the differing
-      keys are named.
+  Where a training goes on beside, that one may be removed while it is read; then the one that is
+  the latest by now is read.
   """
-  processes.from_first(lambda: _check_same_run(workdir, config))
-  with processes.kept_by_first(workdir) as folder:
-    write_json(folder / "config.json", config)
-    with open(folder / ".lock", "w") as lock:
-      try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-      except BlockingIOError as error:
-        raise InputError(
-          f"another training is writing to {workdir}; wait for it or choose another --workdir"
-        ) from error
-      yield folder
+  return processes.from_first(lambda: _read_latest(workdir / "checkpoints"))
 
 
-def _check_same_run(workdir: pathlib.Path, config: dict) -> None:
-  """InputError where a workdir holds another run than a config's."""
-  path = workdir / "config.json"
-  if path.exists():
-    changes = differences(trained_part(read_config(workdir)), trained_part(config), "train.")
-    if changes:
-      raise InputError(
-        f"{workdir} holds a run of another config; choose another --workdir, or delete it.\n  "
-        + "\n  ".join(changes)
-      )
-  elif (workdir / "checkpoints").exists():
-    raise InputError(f"{workdir} holds checkpoints but no config.json; choose another --workdir")
+def _read_latest(directory: pathlib.Path) -> tuple[dict, dict] | None:
+  failed = None
+  for _ in range(_TRIES):
+    step = _latest_in(directory)
+    if step is None:
+      return None
+    try:
+      with contextlib.closing(Checkpoints(directory.parent)) as store:
+        return store.restore(step)
+    except Exception as error:  # Orbax looks at all checkpoints, also those that go just then.
+      if isinstance(error, InputError) and _latest_in(directory) == step:
+        raise
+      failed = error
+    time.sleep(0.1)
+  raise InputError(
+    f"the checkpoints in {directory} change while they are read ({failed}); wait until the "
+    "training that writes them has ended"
+  ) from failed
+
+
+def _latest_in(directory: pathlib.Path) -> int | None:
+  return max((int(p.name) for p in directory.glob("*") if p.name.isdigit()), default=None)
 
 
 def read_config(workdir: pathlib.Path) -> dict:

@@ -4,9 +4,7 @@ import contextlib
 import dataclasses
 import functools
 import hashlib
-import json
 import logging
-import os
 import pathlib
 from collections.abc import Mapping
 from typing import Any
@@ -24,7 +22,7 @@ from jprotop.files import user_path, write_json
 from jprotop.prototypes.protopnet import ProtoPNet, check_variables, make_model
 from jprotop.prototypes.push import Provenance, Source
 from jprotop.prototypes.see import Network
-from jprotop.runs.checkpoints import Checkpoints, check_trained, read_config
+from jprotop.runs.checkpoints import Checkpoints, check_trained, read_config, read_latest
 from jprotop.runs.config import trained_part
 from jprotop.runs.config_checks import check_measuring
 from jprotop.runs.config_files import check_extensions
@@ -140,13 +138,10 @@ def load(
   check_extensions(config)
   if changes:
     config = check_measuring(config)
-  if not (path / "checkpoints").is_dir():
+  found = read_latest(path)
+  if found is None:
     raise InputError(f"{path} holds no finished epoch yet; run jprotop train on it again")
-  with contextlib.closing(Checkpoints(path)) as store:
-    step = store.latest()
-    if step is None:
-      raise InputError(f"{path} holds no finished epoch yet; run jprotop train on it again")
-    arrays, info = store.restore(step)
+  arrays, info = found
   check_trained(path, config, info)
   model = make_model(
     config["train"]["model"], len(info["class_names"]), info.get("prototype_class")
@@ -288,10 +283,3 @@ def dataset_of(info: dict, dataset: Dataset | None = None) -> Dataset | None:
   if not info["finished"]:
     _log.warning("this run has not finished its training; the numbers are those of its last epoch")
   return dataset
-
-
-def read_history(workdir: str | os.PathLike, info: dict) -> list[dict]:
-  """The rows of a run's history.jsonl that belong to its last checkpoint."""
-  path = pathlib.Path(workdir) / "history.jsonl"
-  lines = path.read_text().splitlines() if path.exists() else []
-  return [json.loads(line) for line in lines[: info["position"]["history_rows"]]]

@@ -8,9 +8,10 @@ from jprotop.data.dataset import Dataset
 from jprotop.errors import InputError
 from jprotop.runs import processes
 from jprotop.runs import run as runs
-from jprotop.runs.checkpoints import Checkpoints, claim_workdir
+from jprotop.runs.checkpoints import Checkpoints
 from jprotop.runs.config import trained_part
 from jprotop.runs.config_checks import check_config
+from jprotop.runs.workdir import claim_workdir
 from jprotop.torch_io import backbones
 from jprotop.training import phases
 from jprotop.training.trainer import Trainer

@@ -15,6 +15,7 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from jprotop.errors import InputError
 from jprotop.files import atomic_path
 from jprotop.runs.config import trained_part
+from jprotop.runs.digests import digest_of_arrays
 from jprotop.runs.sealed import digest_of
 
 _FILE = "pretrained.npz"
@@ -36,9 +37,9 @@ def fingerprint(config: dict, data_identity: str) -> str:
 def save(workdir: pathlib.Path, name: str, variables: dict, history: list[str]) -> None:
   """Keeps a backbone's {params, batch_stats} and lines of history.jsonl in a run's folder."""
   arrays = {key: np.asarray(v) for key, v in flatten_dict(variables, sep="/").items()}
+  arrays |= {"name": np.array(name), "history": np.array(history)}
   with atomic_path(workdir / _FILE) as temporary:
-    texts = {"name": np.array(name), "history": np.array(history)}
-    np.savez(temporary, allow_pickle=False, **texts, **arrays)
+    np.savez(temporary, allow_pickle=False, digest=np.array(digest_of_arrays(arrays)), **arrays)
 
 
 def find_pretrained(runs: Iterable[pathlib.Path], name: str) -> tuple[dict, list[str]] | None:
@@ -47,12 +48,22 @@ def find_pretrained(runs: Iterable[pathlib.Path], name: str) -> tuple[dict, list
     path = run / _FILE
     if not path.exists():
       continue
-    try:
-      with np.load(path, allow_pickle=False) as file:
-        arrays = dict(file)
-    except (OSError, ValueError) as error:
-      raise InputError(f"{path} cannot be read ({error}); delete it") from error
+    arrays = _read(path)
     if str(arrays.pop("name")) == name:
       history = arrays.pop("history").tolist()
       return unflatten_dict(arrays, sep="/"), history
   return None
+
+
+def _read(path: pathlib.Path) -> dict[str, np.ndarray]:
+  """All that `save` wrote, but for the digest, which it is held against."""
+  remedy = "delete it, and the backbone is pretrained again"
+  try:
+    with np.load(path, allow_pickle=False) as file:
+      arrays = dict(file)
+  except Exception as error:  # NumPy and zipfile raise half a dozen kinds for a damaged file.
+    raise InputError(f"{path} cannot be read ({error}); {remedy}") from error
+  digest = arrays.pop("digest", None)
+  if digest is None or str(digest) != digest_of_arrays(arrays):
+    raise InputError(f"{path} is damaged: it does not hold what was written; {remedy}")
+  return arrays

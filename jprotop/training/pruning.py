@@ -93,6 +93,6 @@ def write_run(
   provenance: Provenance | None,
 ) -> None:
   """Makes `place` a finished run of the pruned network, which `jprotop.load` opens."""
-  position = {**run.info["position"], "history_rows": 0}
+  position = {**run.info["position"], "history_rows": 0, "history_digest": ""}
   info = {"position": position, "class_names": run.class_names, "data": run.info["data"]}
   runs.write_finished(place, run.config, model, variables, provenance, info)

@@ -20,8 +20,9 @@ from jprotop.runs import results
 from jprotop.runs import run as runs
 from jprotop.runs.checkpoints import Checkpoints, check_trained
 from jprotop.runs.config import trained_part
+from jprotop.runs.history import History
+from jprotop.runs.sealed import digest_of
 from jprotop.training import passes, pretrained, state, steps
-from jprotop.training.history import History
 from jprotop.training.phases import Phase
 
 _log = logging.getLogger("jprotop")
@@ -78,7 +79,7 @@ class Trainer:
       optimizer = passes.optimizer_of(self.config, phase, self.epochs.plan)
       like = {"state": jax.eval_shape(optimizer.init, trained), "present": np.array(True)}
       found.opt_state = self.checkpoints.restore_optimizer(step, like)["state"]
-    self.history.cut(found.position.history_rows)
+    self.history.take_up(info["position"])
     _log.info("continuing %s after epoch %d", self.workdir, found.position.epochs_done)
     return found
 
@@ -87,6 +88,9 @@ class Trainer:
     position = self.state.position
     if position.phase == len(self.plan):
       _log.info("%s is trained already", self.workdir)
+      # Killed between its last checkpoint and what comes after the loop, it has none.
+      if "train" not in results.read_results(self.workdir).get("environment", {}):
+        self._write_results()
       return
     if self.plan[0].name != "pretrain" and not self.config["train"]["init"]["backbone"]:
       _log.warning(
@@ -103,6 +107,9 @@ class Trainer:
           self._finish_epoch(index)
         else:
           self._run_phase(index, bar)
+    self._write_results()
+
+  def _write_results(self) -> None:
     results.update_results(self.workdir, self.config, "train", {}, data=self.dataset.identity)
 
   def _work(self, phase: int, epoch: int) -> int:
@@ -203,7 +210,8 @@ class Trainer:
     if phase.name == "push" or position.epoch == phase.epochs:
       position.phase, position.epoch = index + 1, 0
       self._end_phase(phase)
-    position.history_rows = self.history.num_rows
+    position.history_rows = len(self.history.lines)
+    position.history_digest = digest_of(self.history.lines)
     self.state.save(
       self.checkpoints,
       class_names=self.dataset.class_names,
@@ -219,6 +227,6 @@ class Trainer:
       now.params = now.variables["params"]
       backbone = {"params": {"features": now.params["features"]}, "batch_stats": now.batch_stats}
       name = pretrained.fingerprint(self.config, self.dataset.identity)
-      pretrained.save(self.workdir, name, backbone, self.history.lines())
+      pretrained.save(self.workdir, name, backbone, self.history.lines)
     if phase.name == "last_layer" and now.best_last_layer is not None:
       now.params = {**now.params, "last_layer": jnp.asarray(now.best_last_layer)}

@@ -87,13 +87,15 @@ def main() -> int:
   parser = argparse.ArgumentParser(description=__doc__)
   parser.add_argument("--only", help=f"some of {', '.join(PARTS)}; default: all")
   parser.add_argument("--scale", type=float, default=1, help="of the numbers of cases")
-  parser.add_argument("--folder", type=pathlib.Path, help="to work in; default: a temporary one")
+  parser.add_argument("--folder", type=pathlib.Path, help="a new one; default: a temporary one")
   given = parser.parse_args()
   names = given.only.split(",") if given.only else list(PARTS)
   if unknown := set(names) - PARTS.keys():
     parser.error(f"--only: {', '.join(unknown)} is not among {', '.join(PARTS)}")
   folder = (given.folder or pathlib.Path(tempfile.mkdtemp(prefix="torture_"))).absolute()
   folder.mkdir(parents=True, exist_ok=True)
+  if any(folder.iterdir()):
+    parser.error(f"--folder: {folder} is not empty; give a new one")
   tallies = campaign({name: max(1, round(PARTS[name] * given.scale)) for name in names}, folder)
   bad = [note for tally in tallies for note in tally.notes]
   (folder / "bad.txt").write_text("\n\n".join(bad))

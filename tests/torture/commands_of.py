@@ -79,7 +79,8 @@ def _weights(folder: pathlib.Path) -> str:
 
   _, variables, info = jprotop.load(str(folder))
   arrays = [array.tobytes() for array in jax.tree.leaves(jax.device_get(variables))]
-  where = {k: v.tobytes().hex() for k, v in sorted((info["provenance"] or {}).items())}
+  sources = info["provenance"].as_arrays() if info["provenance"] else {}
+  where = {name: array.tobytes().hex() for name, array in sources.items()}
   rest = json.dumps([info["position"], info["finished"], info["class_names"], where])
   return _digest(b"".join([*arrays, rest.encode()]))
 

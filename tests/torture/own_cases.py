@@ -21,6 +21,7 @@ from jprotop import parallel
 from jprotop.cli import reproduce as study_command
 from jprotop.runs import results
 from jprotop.runs import run as runs
+from jprotop.runs.history import read_history
 from jprotop.training import pretrained
 
 # Of the cache, not what XLA compiled.
@@ -91,7 +92,8 @@ def _damage(path: pathlib.Path, rng: np.random.Generator) -> str:
 
 def _weights(copy: pathlib.Path) -> tuple:
   opened = runs.open_run(copy / "run")
-  return opened.digest, zlib.crc32(repr(opened.provenance).encode()), opened.info["position"]
+  where = b"".join(array.tobytes() for _, array in sorted(opened.provenance.as_arrays().items()))
+  return opened.digest, zlib.crc32(where), opened.info["position"]
 
 
 def _images(copy: pathlib.Path) -> list:
@@ -110,7 +112,7 @@ def _copies(copy: pathlib.Path) -> int:
 
 def _history(copy: pathlib.Path) -> list:
   opened = runs.open_run(copy / "run")
-  return runs.read_history(copy / "run", opened.info)
+  return read_history(copy / "run", opened.info["position"])
 
 
 def _results(copy: pathlib.Path) -> dict:
@@ -133,7 +135,7 @@ def _stage(copy: pathlib.Path) -> dict:
 def _pretrained(copy: pathlib.Path) -> int:
   config = json.loads(json.dumps(tiny.get_config().to_dict()))
   name = pretrained.fingerprint(config, runs.open_dataset(config).identity)
-  backbone, history = pretrained.find([copy / "run"], name)
+  backbone, history = pretrained.find_pretrained([copy / "run"], name)
   leaves = [np.asarray(v).tobytes() for v in _leaves(backbone)]
   return zlib.crc32(b"".join([*leaves, "".join(history).encode()]))
 

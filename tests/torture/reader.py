@@ -1,12 +1,13 @@
 """A process that opens a run again and again, until its input ends: `python reader.py WORKDIR`.
 
 Of each read it prints [outcome, note]. That there is no run, or no epoch yet, is as it should be,
-until there was one.
+and not told, until there was one.
 """
 
 import json
 import select
 import sys
+import time
 
 from worker import outcome_of
 
@@ -28,10 +29,11 @@ def main() -> None:
   while not ended:
     ended = bool(select.select([sys.stdin], [], [], 0)[0])
     outcome, note = outcome_of(read)
-    if outcome == "told" and (seen or not ("no finished epoch" in note or "holds no run" in note)):
-      outcome = "lost"
-    seen = seen or outcome == "fine"
-    print(json.dumps([outcome, note]), flush=True)
+    if outcome == "told" and not seen and ("no finished epoch" in note or "holds no run" in note):
+      time.sleep(0.02)
+      continue
+    seen = True
+    print(json.dumps(["lost" if outcome == "told" else outcome, note]), flush=True)
 
 
 if __name__ == "__main__":
