@@ -17,7 +17,7 @@ def digest_of_arrays(tree: Any, text: str = "") -> str:
   digest = hashlib.sha256(text.encode())
   for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
     array = np.ascontiguousarray(leaf)
-    checksum = zlib.crc32(memoryview(array.reshape(-1).view(np.uint8)))
+    checksum = zlib.crc32(array.reshape(-1).view(np.uint8).data)
     place = jax.tree_util.keystr(path)
     digest.update(f"{place} {array.dtype} {np.shape(leaf)} {checksum} ".encode())
   return digest.hexdigest()[:16]
