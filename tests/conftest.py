@@ -14,6 +14,8 @@ import jax.numpy as jnp  # noqa: E402
 import numpy as np  # noqa: E402
 import pytest  # noqa: E402
 
+from jprotop.networks import families  # noqa: E402
+from jprotop.networks.efficientnet_lite import BlockShape, EfficientNetLite  # noqa: E402
 from jprotop.prototypes import protopnet  # noqa: E402
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
@@ -74,6 +76,19 @@ def tiny():
   """
   model = protopnet.make_model(TINY, 3)
   return model, drawn_variables(model, 32)
+
+
+SMALL_LITE = EfficientNetLite((BlockShape(3, 1, 1, 8), BlockShape(5, 2, 2, 8)))
+
+
+@pytest.fixture
+def small_family(monkeypatch):
+  """A ProtoPNet over an EfficientNet-Lite of two blocks, "small_lite", known during a test."""
+  monkeypatch.setattr(families, "FAMILIES", list(families.FAMILIES))
+  monkeypatch.setattr(families, "BACKBONES", dict(families.BACKBONES))
+  families.register(families.Family({"small_lite": lambda **fields: SMALL_LITE.clone(**fields)}))
+  model = protopnet.ProtoPNet("small_lite", 2, (0, 1), 4)
+  return model, drawn_variables(model, 16)
 
 
 @pytest.fixture(scope="session")
