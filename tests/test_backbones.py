@@ -11,7 +11,17 @@ import numpy as np
 import pytest
 
 import jprotop
-from configs import base, cub_resnet18, cub_resnet34, cub_small, cub_vgg19, cub_vgg19_bn, demo
+from configs import (
+  base,
+  cub_laptop,
+  cub_resnet18,
+  cub_resnet34,
+  cub_small,
+  cub_vgg19,
+  cub_vgg19_bn,
+  demo,
+  folder,
+)
 from jprotop import download
 from jprotop.data.batches import Epochs
 from jprotop.errors import InputError
@@ -446,6 +456,23 @@ def test_an_image_that_leaves_a_single_cell_is_refused(cache):
   )
   with pytest.raises(InputError, match="image_size=32 leaves efficientnet_lite0 less than 2 x 2"):
     check_config(config)
+
+
+def test_the_laptops_network_starts_from_the_package():
+  made = check_config(cub_laptop.get_config().to_dict())["train"]
+  assert made["init"]["backbone"] == "package" and made["pretrain"]["epochs"] == 0
+  assert made["model"]["backbone"] in families.packaged_weights()
+  assert made["data"]["copies"] <= 8 and made["data"]["image_size"] == 224
+
+
+def test_folders_start_from_imagenet_where_the_package_is(packaged, caplog):
+  config = folder.get_config("altered").train
+  assert config.model.backbone == "resnet_small" and config.data.name == "folder"
+  assert "pip install" in caplog.text
+  packaged(None)
+  config = folder.get_config("altered").train
+  assert config.model.backbone == "efficientnet_lite0" and config.data.name == "folder"
+  assert config.network == "altered"
 
 
 def test_the_papers_networks_start_from_imagenet():

@@ -15,7 +15,7 @@ from jprotop.runs import config as base
 from jprotop.runs import run as runs
 from jprotop.runs.config_keys import apply_changes
 from jprotop.runs.records import check_record
-from jprotop.training import activations, last_layer, phases, pruning
+from jprotop.training import activations, copies, last_layer, phases, pruning
 
 CLASSES = (0, 0, 1, 1, 2, 2)
 # Classes of the nearest images of six prototypes; those of prototypes 1 and 4 are mostly others'.
@@ -112,7 +112,7 @@ def test_tuning_on_activations_is_the_training_step_on_images(
   assert len(opened.seen.train) * config["train"]["data"]["copies"] == 30
   monkeypatch.setattr(activations, "_GROUP_BYTES", 500)
   fast = tuned(opened, config, 3)
-  monkeypatch.setattr(activations, "MAX_MEMORY_BYTES", 0)  # a file, not memory
+  monkeypatch.setattr(copies, "MAX_MEMORY_BYTES", 0)  # a file, not memory
   filed = tuned(opened, config, 3)
   monkeypatch.setattr(activations, "is_stored", lambda *_: False)
   slow = tuned(opened, config, 3)

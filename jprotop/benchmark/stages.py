@@ -122,7 +122,7 @@ def joint_step(subject: Subject) -> Callable[[], object]:
   batch = parallel.place(examples, len(subject.images))
   params = jax.tree.map(jnp.copy, subject.variables["params"])
   stats = jax.tree.map(jnp.copy, subject.variables.get("batch_stats", {}))
-  opt_state = optimizer.init({group: params[group] for group in phase.trained})
+  opt_state = optimizer.init(phase.part_of(params))
   state = parallel.replicate(steps.TrainState(params, stats, opt_state))
 
   def run():

@@ -10,7 +10,7 @@ import dataclasses
 import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
 from jaxtyping import Array, Float32, Int, Int32, UInt8, UInt32
@@ -124,14 +124,26 @@ class CopiesOnDevice:
     return device_augment.copies_of(shared["crops"], batch["example"], copies=self.copies)
 
 
-class HostRenderer:
-  """Copies made with Pillow, each of its crop at that one's resolution.
-
-  A set that is small enough is kept as a pixel file.
+class Renderer(Protocol):
+  """Who makes what the network is shown.
 
   Attributes:
-    shared: by name, what the devices need once to make images of batches: nothing.
+    shared: by name, what the devices need once to make images of batches.
     on_device: (shared, placed batch) to the images there, [N, S, S, 3]; hashable.
+  """
+
+  shared: dict
+  on_device: Callable
+
+  def batch(self, examples: Examples, pool: ThreadPoolExecutor) -> dict:
+    """What the images of a batch are made of, by name."""
+    ...
+
+
+class HostRenderer:
+  """Copies made with Pillow, each of its crop at that one's resolution; the devices get images.
+
+  A set that is small enough is kept as a pixel file.
   """
 
   def __init__(self, plan: EpochPlan, versions: Sequence[Split]):
@@ -156,11 +168,7 @@ class HostRenderer:
 
 
 class DeviceRenderer:
-  """Copies made on the device, of crops that go there once: see `device_augment`.
-
-  Attributes:
-    shared, on_device: as of `HostRenderer`.
-  """
+  """Copies made on the device, of crops that go there once: see `device_augment`."""
 
   def __init__(self, plan: EpochPlan, split: Split):
     sizes = split.box[:, 2:].astype(np.int32)
@@ -177,7 +185,7 @@ class Epochs:
   """The batches of a training: a plan, and who renders it."""
 
   plan: EpochPlan
-  renderer: HostRenderer | DeviceRenderer
+  renderer: Renderer
 
   def epoch(self, number: int) -> Iterator[dict]:
     """The batches of one epoch."""

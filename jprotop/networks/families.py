@@ -142,8 +142,8 @@ def make_backbone(backbone: str, **fields: Any) -> nn.Module:
   return BACKBONES[backbone](**fields)
 
 
-def frozen_layers(backbone: str, count: int) -> frozenset[str]:
-  """Names of the layers in the first `count` parts of a backbone.
+def first_parts(backbone: str, count: int) -> tuple[tuple[str, ...], ...]:
+  """Names of the layers in each of the first `count` parts of a backbone.
 
   Raises:
     InputError: it has not so many parts and one that is left, or cannot be taken apart.
@@ -151,8 +151,8 @@ def frozen_layers(backbone: str, count: int) -> frozenset[str]:
   parts = getattr(make_backbone(backbone), "parts", ())
   if count and not 0 < count < len(parts):
     allowed = f"be 0 to {len(parts) - 1}" if parts else "be 0, as it cannot be taken apart"
-    raise InputError(f"train.init.frozen={count}: for {backbone} it must {allowed}")
-  return frozenset(name for part in parts[:count] for name in part)
+    raise InputError(f"train.frozen.parts={count}: for {backbone} it must {allowed}")
+  return parts[:count]
 
 
 def family_of(backbone: str) -> Family:

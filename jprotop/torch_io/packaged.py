@@ -8,6 +8,15 @@ from jprotop.errors import InputError
 from jprotop.networks.families import PackagedFile, packaged_weights
 
 
+def is_installed(backbone: str) -> bool:
+  """Whether the package with weights of a backbone is there, in whatever version."""
+  try:
+    importlib.metadata.distribution(packaged_weights()[backbone].package)
+  except importlib.metadata.PackageNotFoundError:
+    return False
+  return True
+
+
 def weights_file(backbone: str) -> pathlib.Path:
   """The file of ImageNet weights of a backbone, in the package that is installed for it.
 

@@ -9,7 +9,6 @@ images instead.
 
 import dataclasses
 import functools
-import tempfile
 from collections.abc import Callable, Iterator
 
 import flax.linen as nn
@@ -24,12 +23,10 @@ from jprotop import parallel
 from jprotop.data.batches import EpochPlan, Epochs
 from jprotop.prototypes import losses, selectors
 from jprotop.prototypes.protopnet import ProtoPNet
-from jprotop.prototypes.see import Network, Scene, look
-from jprotop.training import steps
+from jprotop.prototypes.see import Scene, look
+from jprotop.training import copies, fronts, steps
 from jprotop.training.phases import Phase, make_optimizer
 
-# Beyond it the activations lie in a memory-mapped file that goes away with the program.
-MAX_MEMORY_BYTES = 4e9
 # Of the activations that are on the device at a time.
 _GROUP_BYTES = 2.5e8
 
@@ -57,28 +54,14 @@ def store(model: ProtoPNet, variables: dict, epochs: Epochs, bar: tqdm) -> Store
   """Runs every version of every copy through the network; the bar moves on by images."""
   plan, renderer = epochs.plan, epochs.renderer
   shape = (plan.num_versions, plan.num_examples)
-  activations = _array((*shape, len(model.prototype_class)))
+  activations = copies.array((*shape, len(model.prototype_class)))
   costs = np.empty((*shape, 2), np.float32)
-  size = parallel.round_up(plan.batch_size)
   shared = {**renderer.shared, "prototype_class": np.array(model.prototype_class)}
-  scene = Scene(Network(model, variables), shared)
-  for version in range(plan.num_versions):
-    images = epochs.in_order(version, size)
-    start = 0
-    kept = look(selectors.costs, renderer.on_device)
-    for part in parallel.map_examples(kept, scene, images, size):
-      rows = slice(start, start + len(part["costs"]))
-      activations[version, rows], costs[version, rows] = part["activations"], part["costs"]
-      bar.update(len(part["costs"]))
-      start = rows.stop
+  scene = Scene(fronts.network_of(model, variables, epochs), shared)
+  kept = look(selectors.costs, renderer.on_device)
+  for which, part in copies.every(kept, scene, epochs, bar):
+    activations[which], costs[which] = part["activations"], part["costs"]
   return Stored(activations, costs, plan.labels)
-
-
-def _array(shape: tuple[int, ...]) -> np.ndarray:
-  if np.prod(shape, dtype=np.int64) * 4 <= MAX_MEMORY_BYTES:
-    return np.empty(shape, np.float32)
-  with tempfile.TemporaryFile() as file:
-    return np.memmap(file, np.float32, "w+", shape=shape)
 
 
 def groups(stored: Stored, plan: EpochPlan, number: int) -> Iterator[dict]:

@@ -117,9 +117,14 @@ def _config_of(config: dict, model: ProtoPNet, image_size: int | None) -> dict:
   per_class = max(collections.Counter(model.prototype_class).values())
   fields = ("backbone", "addon", "prototype_depth", "similarity", "distance")
   found = {field: getattr(model, field) for field in fields}
-  network = {**config["train"]["model"], **found, "prototypes_per_class": per_class}
-  changes = {"data": data, "model": network, "init": {"backbone": ""}}
-  return {**config, "train": {**config["train"], **changes}}
+  train = config["train"]
+  changes = {
+    "data": data,
+    "model": {**train["model"], **found, "prototypes_per_class": per_class},
+    "init": {**train["init"], "backbone": ""},
+    "frozen": {"parts": 0, "batch_norm": False},
+  }
+  return {**config, "train": {**train, **changes}}
 
 
 def _numbered(num_classes: int) -> list[str]:

@@ -29,7 +29,7 @@ def tune(model: ProtoPNet, variables: dict, split: Split, config: dict, *, epoch
   optimizer = passes.optimizer_of(config, phase, augmented.plan)
   # A copy: a step takes over its state's memory, and the caller still needs these arrays.
   params, batch_stats = jax.tree.map(jnp.array, (variables["params"], variables["batch_stats"]))
-  opt_state = optimizer.init({group: params[group] for group in phase.trained})
+  opt_state = optimizer.init(phase.part_of(params))
   state = steps.TrainState(params, batch_stats, opt_state)
   work = passes.work_of(config, phase, augmented.plan)
   with tqdm(total=work, desc="last layer", unit="pass", dynamic_ncols=True) as bar:

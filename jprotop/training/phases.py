@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import optax
 
 from jprotop.errors import InputError
+from jprotop.networks.families import first_parts
 
 PROTOCOLS = ("paper", "authors")
 SCHEDULES = ("constant", "step", "cosine")
@@ -30,6 +31,7 @@ class Phase:
     schedule: "constant", "step" (x 0.1 every `decay_every` epochs, stepped before each epoch as
       the reference does, so that the first such span is one epoch shorter), or "cosine".
     train_batch_stats: batch norm uses and updates the batch's statistics.
+    frozen: names of the layers in each of the backbone's first parts that are not trained.
   """
 
   name: str
@@ -38,10 +40,26 @@ class Phase:
   schedule: str = "constant"
   decay_every: int = 5
   train_batch_stats: bool = False
+  frozen: tuple[tuple[str, ...], ...] = ()
 
   @property
   def trained(self) -> tuple[str, ...]:
     return tuple(group for group, _ in self.learning_rate)
+
+  def part_of(self, params: Mapping) -> dict:
+    """What it trains of {group: parameters}."""
+    part = {group: params[group] for group in self.trained}
+    if self.frozen and "features" in part:
+      frozen = {name for names in self.frozen for name in names}
+      part["features"] = {n: layer for n, layer in part["features"].items() if n not in frozen}
+    return part
+
+  def merged(self, params: Mapping, part: Mapping) -> dict:
+    """{group: parameters} with what was trained of them."""
+    merged = {**params, **part}
+    if self.frozen and "features" in part:
+      merged["features"] = {**params["features"], **part["features"]}
+    return merged
 
   @property
   def passes(self) -> int:
@@ -53,10 +71,13 @@ def make_phases(training: Mapping, protocol: str) -> tuple[Phase, ...]:
   """The stages of a run from its `train` config.
 
   In `paper`, batch statistics are frozen with their weights. In `authors` they drift in every
-  phase, so that a pushed prototype is no longer exactly a training patch.
+  phase, so that a pushed prototype is no longer exactly a training patch. Where a config freezes
+  all of batch norm they never change.
   """
   if protocol not in PROTOCOLS:
     raise InputError(f"protocol={protocol!r} is not known; it must be one of {PROTOCOLS}")
+  frozen, drift = training["frozen"], protocol == "authors"
+  parts = first_parts(training["model"]["backbone"], frozen["parts"])
   phases = []
   for name in ("pretrain", "warm", "joint", "push", "last_layer"):
     fields = training[name] if name != "push" else {"epochs": 1}
@@ -68,14 +89,15 @@ def make_phases(training: Mapping, protocol: str) -> tuple[Phase, ...]:
         f"train.{name}.schedule={schedule!r} is not known; it must be one of {SCHEDULES}"
       )
     rates = tuple(sorted(fields.get("learning_rate", {}).items()))
-    trains_backbone = "features" in dict(rates)
+    learns = "features" in dict(rates) or (drift and name != "push")
     phase = Phase(
       name=name,
       epochs=fields["epochs"],
       learning_rate=rates,
       schedule=schedule,
       decay_every=fields.get("decay_every", 5),
-      train_batch_stats=trains_backbone or (protocol == "authors" and name != "push"),
+      train_batch_stats=learns and not frozen["batch_norm"],
+      frozen=parts,
     )
     phases += [phase] if phase.epochs else []
   return tuple(phases)

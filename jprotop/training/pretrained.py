@@ -24,11 +24,12 @@ _FILE = "pretrained.npz"
 def fingerprint(config: dict, data_identity: str) -> str:
   """A name for all that a pretraining depends on."""
   train = trained_part(config)
-  same = ("data", "pretrain", "batch_size", "weight_decay", "init", "seed", "protocol")
+  same = ("data", "pretrain", "batch_size", "weight_decay", "seed", "protocol")
   what = {
     "images": data_identity,
     "model": {key: train["model"][key] for key in ("backbone", "dtype")},
     **{key: train[key] for key in same},
+    "init": {"backbone": train["init"]["backbone"]},
     "altered": train["alteration"] if train["network"] == "altered" else None,
   }
   return digest_of(what)

@@ -14,6 +14,7 @@ import numpy as np
 from jaxtyping import Float
 
 from jprotop.networks.backbone import BackboneClassifier
+from jprotop.prototypes.initial import drawn_for_inputs
 from jprotop.prototypes.protopnet import ProtoPNet
 from jprotop.prototypes.push import Provenance
 from jprotop.runs import processes
@@ -123,6 +124,8 @@ def _drawn(
   model, classifier = networks
   variables = _initialiser(model, size)(jax.random.fold_in(key, 0))
   params, batch_stats = variables["params"], variables.get("batch_stats", {})
+  if config["train"]["init"]["add_on"] == "fan_in":
+    params = {**params, "add_on": drawn_for_inputs(params["add_on"])}
   if plan[0].name == "pretrain":
     head = _initialiser(classifier, size)(jax.random.fold_in(key, 1))
     params = {**params, "classifier": head["params"]["classifier"]}

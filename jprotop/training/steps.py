@@ -15,6 +15,7 @@ from jprotop.data.batches import Epochs, images_that_came
 from jprotop.networks.backbone import BackboneClassifier
 from jprotop.prototypes import losses
 from jprotop.prototypes.protopnet import ProtoPNet
+from jprotop.training import fronts
 from jprotop.training.phases import Phase, make_optimizer
 from jprotop.training.robust import Perturbation, perturbation_of, perturbed_images
 
@@ -71,15 +72,28 @@ def weighted(
   }
 
 
-def protopnet_losses(model: ProtoPNet, weights: LossWeights) -> Callable:
-  """Loss function of the network: (params, batch_stats, batch, train) -> values an image."""
+def protopnet_losses(
+  model: ProtoPNet, weights: LossWeights, *, frozen: int = 0, stored: bool = False
+) -> Callable:
+  """Loss function of the network: (params, batch_stats, batch, train) -> values an image.
+
+  The batch norm of the backbone's first `frozen` parts stays in eval mode. Where `stored`, a
+  batch's `image` is what those parts made of it.
+  """
+  method = ProtoPNet.from_front if stored else ProtoPNet.__call__
   prototype_class = jnp.array(model.prototype_class)
   cap = float(model.prototype_depth) if weights.cap_at_depth else None
 
   def loss(params, batch_stats, batch, train):
     variables = {"params": params, "batch_stats": batch_stats}
     out, updates = model.apply(
-      variables, batch["image"], train, batch["mask"], mutable=["batch_stats"]
+      variables,
+      batch["image"],
+      train,
+      batch["mask"],
+      frozen,
+      method=method,
+      mutable=["batch_stats"],
     )
     label = batch["label"]
     cluster, separation = model.head.costs(out, label, prototype_class, cap=cap)
@@ -128,11 +142,11 @@ def train_step(
   """
   if perturb is not None:
     batch = {**batch, "image": perturb(state, batch)}
-  trained = {group: state.params[group] for group in phase.trained}
+  trained = phase.part_of(state.params)
   count = parallel.psum(jnp.sum(batch["mask"]))
 
   def mean_loss(trained):
-    params = {**state.params, **trained}
+    params = phase.merged(state.params, trained)
     values, batch_stats = loss(params, state.batch_stats, batch, phase.train_batch_stats)
     sums = jax.tree.map(lambda value: jnp.sum(jnp.where(batch["mask"] > 0, value, 0.0)), values)
     return sums["loss"] / count, (sums, batch_stats)
@@ -140,7 +154,7 @@ def train_step(
   gradient, (sums, batch_stats) = jax.grad(mean_loss, has_aux=True)(trained)
   gradient = parallel.psum(gradient)
   updates, opt_state = optimizer.update(gradient, state.opt_state, trained)
-  params = {**state.params, **jax.tree.map(optax.apply_updates, trained, updates)}
+  params = phase.merged(state.params, jax.tree.map(optax.apply_updates, trained, updates))
   if phase.train_batch_stats:
     # By images, so that a share of padding alone has no say where batch norm is not synchronised.
     weight = jnp.sum(batch["mask"]) / count
@@ -185,6 +199,7 @@ def step_of(
     weight_decay=config["train"]["weight_decay"],
     perturbation=perturbation_of(settings) if adversarial else None,
     on_device=epochs.renderer.on_device,
+    stored=isinstance(epochs.renderer, fronts.StoredRenderer),
   )
 
 
@@ -209,6 +224,7 @@ def phase_step(
   weight_decay: float,
   perturbation: Perturbation | None = None,
   on_device: Callable = images_that_came,
+  stored: bool = False,
 ) -> Callable:
   """The train step of a phase, made once: networks that differ in their images alone share it.
 
@@ -217,12 +233,13 @@ def phase_step(
     weights: of the loss; the plain classifier has none.
     perturbation: of adversarial training; None: the images as they come.
     on_device: as of `make_train_step`.
+    stored: whether that returns what the phase's frozen layers made of images.
   """
   perturb = None
   if isinstance(network, BackboneClassifier):
     loss = classifier_losses(network)
   else:
-    loss = protopnet_losses(network, weights)
+    loss = protopnet_losses(network, weights, frozen=len(phase.frozen), stored=stored)
     perturb = perturbed_images(network, perturbation) if perturbation else None
   optimizer = make_optimizer(phase, steps_per_epoch, weight_decay)
   return make_train_step(loss, phase, optimizer, perturb, on_device=on_device)

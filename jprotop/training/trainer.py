@@ -14,6 +14,7 @@ from jprotop.data import batches
 from jprotop.data.dataset import Dataset, Split
 from jprotop.networks.backbone import BackboneClassifier
 from jprotop.prototypes import accuracy, push, selectors
+from jprotop.prototypes.initial import random_patches
 from jprotop.prototypes.protopnet import make_model
 from jprotop.prototypes.see import Network, see
 from jprotop.runs import results
@@ -22,7 +23,7 @@ from jprotop.runs.checkpoints import Checkpoints, check_trained
 from jprotop.runs.config import trained_part
 from jprotop.runs.history import History
 from jprotop.runs.sealed import digest_of
-from jprotop.training import passes, pretrained, state, steps
+from jprotop.training import fronts, passes, pretrained, state, steps
 from jprotop.training.phases import Phase
 
 _log = logging.getLogger("jprotop")
@@ -51,6 +52,8 @@ class Trainer:
       self.model.backbone, self.model.num_classes, self.model.options
     )
     self.epochs = runs.augmented_epochs(config, self.seen.train)
+    # The same of what frozen layers make of the copies; None: not yet.
+    self.stored: batches.Epochs | None = None
     latest = self.checkpoints.latest()
     self.state = self._begun(start, siblings) if latest is None else self._restored(latest)
 
@@ -75,7 +78,7 @@ class Trainer:
     found = state.restored(model, info)
     if found.position.epoch:
       phase = self.plan[found.position.phase]
-      trained = {group: found.params[group] for group in phase.trained}
+      trained = phase.part_of(found.params)
       optimizer = passes.optimizer_of(self.config, phase, self.epochs.plan)
       like = {"state": jax.eval_shape(optimizer.init, trained), "present": np.array(True)}
       found.opt_state = self.checkpoints.restore_optimizer(step, like)["state"]
@@ -98,10 +101,13 @@ class Trainer:
         "--config.train.pretrain.epochs=N trains it as a plain classifier first, and "
         "--config.train.init.backbone=torchvision takes ImageNet weights"
       )
+    if too_much := fronts.what_is_too_much(self.config, self.epochs.plan):
+      _log.warning(too_much)
     with tqdm(total=self._work(0, 0), unit="pass", dynamic_ncols=True, smoothing=0.05) as bar:
       bar.bar_format = "{desc} |{bar}| {percentage:3.0f}% [{elapsed} < {remaining}]"
       bar.update(self._work(0, 0) - self._work(position.phase, position.epoch))
       for index in range(position.phase, len(self.plan)):
+        self._start_prototypes(index)
         if self.plan[index].name == "push":
           self._push(bar)
           self._finish_epoch(index)
@@ -115,6 +121,8 @@ class Trainer:
   def _work(self, phase: int, epoch: int) -> int:
     """What is left from a position on, in forward passes of images."""
     left = 0
+    if any(fronts.is_stored(self.config, ahead, self.epochs.plan) for ahead in self.plan[phase:]):
+      left += self.epochs.plan.num_examples * self.epochs.plan.num_versions
     for number, ahead in enumerate(self.plan[phase:]):
       if ahead.name == "push":
         left += len(self.dataset.train)
@@ -127,8 +135,8 @@ class Trainer:
     phase, now = self.plan[index], self.state
     if now.opt_state is None:
       optimizer = passes.optimizer_of(self.config, phase, self.epochs.plan)
-      now.opt_state = optimizer.init({group: now.params[group] for group in phase.trained})
-    network, epochs = self.model, self.epochs
+      now.opt_state = optimizer.init(phase.part_of(now.params))
+    network, epochs = self.model, self._epochs_of(phase, bar)
     if phase.name == "pretrain":
       network = self.classifier
       epochs = runs.augmented_epochs(self.config, self.seen.train, pretraining=True)
@@ -147,6 +155,27 @@ class Trainer:
       self._validate(phase)
       self._finish_epoch(index)
     now.opt_state = None
+
+  def _start_prototypes(self, index: int) -> None:
+    """Before the first phase of the ProtoPNet, where they do not stay as they were drawn."""
+    begins = index == (self.plan[0].name == "pretrain") and not self.state.position.epoch
+    if begins and self.config["train"]["init"]["prototypes"] == "patches":
+      patches = random_patches(
+        Network(self.model, self.state.variables),
+        self.seen.train,
+        seed=self.config["train"]["seed"],
+        batch_size=self.config["compute"]["evaluation_batch_size"],
+      )
+      self.state.params = {**self.state.params, "prototypes": jnp.asarray(patches)}
+
+  def _epochs_of(self, phase: Phase, bar: tqdm) -> batches.Epochs:
+    """A phase's, which begin behind the frozen layers where their outputs are stored."""
+    if not fronts.is_stored(self.config, phase, self.epochs.plan):
+      return self.epochs
+    if self.stored is None:
+      bar.set_description("frozen layers, all copies")
+      self.stored = fronts.store(self.model, self.state.variables, phase, self.epochs, bar)
+    return self.stored
 
   def _record(self, **row) -> None:
     self.history.add(epoch=self.state.position.epochs_done, **row)

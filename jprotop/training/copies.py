@@ -1,0 +1,43 @@
+"""What a network, or its first layers, make of every augmented copy: computed once, and stored."""
+
+import tempfile
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from jprotop import parallel
+from jprotop.data.batches import Epochs
+from jprotop.prototypes.see import Scene
+
+# Beyond it an array lies in a memory-mapped file that goes away with the program.
+MAX_MEMORY_BYTES = 4e9
+
+
+def array(shape: tuple[int, ...], dtype: Any = np.float32) -> np.ndarray:
+  """Room for values, in memory or, where they are many, in a file."""
+  if np.prod(shape, dtype=np.int64) * np.dtype(dtype).itemsize <= MAX_MEMORY_BYTES:
+    return np.empty(shape, dtype)
+  with tempfile.TemporaryFile() as file:
+    return np.memmap(file, dtype, "w+", shape=shape)
+
+
+def every(
+  function: Callable, scene: Scene, epochs: Epochs, bar: tqdm
+) -> Iterator[tuple[tuple[int, slice], Any]]:
+  """((version, copies), what `function` returns of them), until all were seen.
+
+  Args:
+    function: one of `parallel.per_example`, of the scene and a batch.
+    bar: moves on by images.
+  """
+  plan = epochs.plan
+  size = parallel.round_up(plan.batch_size)
+  for version in range(plan.num_versions):
+    batches, start = epochs.in_order(version, size), 0
+    for part in parallel.map_examples(function, scene, batches, size):
+      stop = min(start + size, plan.num_examples)
+      yield (version, slice(start, stop)), part
+      bar.update(stop - start)
+      start = stop
