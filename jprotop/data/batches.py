@@ -5,12 +5,13 @@ Images are uint8 [N, S, S, 3]; they become float32 in [0, 1] there.
 Training batches also have `key`, uint32 [N, 2]: a raw random key for each image of each epoch.
 """
 
+import abc
 import collections
 import dataclasses
 import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Array, Float32, Int, Int32, UInt8, UInt32
@@ -124,7 +125,7 @@ class CopiesOnDevice:
     return device_augment.copies_of(shared["crops"], batch["example"], copies=self.copies)
 
 
-class Renderer(Protocol):
+class Renderer(abc.ABC):
   """Who makes what the network is shown.
 
   Attributes:
@@ -132,15 +133,15 @@ class Renderer(Protocol):
     on_device: (shared, placed batch) to the images there, [N, S, S, 3]; hashable.
   """
 
-  shared: dict
+  shared: dict[str, Any]
   on_device: Callable
 
+  @abc.abstractmethod
   def batch(self, examples: Examples, pool: ThreadPoolExecutor) -> dict:
     """What the images of a batch are made of, by name."""
-    ...
 
 
-class HostRenderer:
+class HostRenderer(Renderer):
   """Copies made with Pillow, each of its crop at that one's resolution; the devices get images.
 
   A set that is small enough is kept as a pixel file.
@@ -167,7 +168,7 @@ class HostRenderer:
     return split.augmented(number // self._copies, number % self._copies, self._seed)
 
 
-class DeviceRenderer:
+class DeviceRenderer(Renderer):
   """Copies made on the device, of crops that go there once: see `device_augment`."""
 
   def __init__(self, plan: EpochPlan, split: Split):

@@ -19,7 +19,7 @@ from jaxtyping import Array, Float
 from tqdm import tqdm
 
 from jprotop import parallel
-from jprotop.data.batches import EpochPlan, Epochs, Examples, images_that_came
+from jprotop.data.batches import EpochPlan, Epochs, Examples, Renderer, images_that_came
 from jprotop.prototypes.protopnet import Output, ProtoPNet, make_model
 from jprotop.prototypes.see import Network, Scene
 from jprotop.training import copies
@@ -30,7 +30,7 @@ MAX_BYTES = 1.6e10
 _PHASES = ("warm", "joint", "last_layer")
 
 
-class StoredRenderer:
+class StoredRenderer(Renderer):
   """A `Renderer` of what the frozen layers make of images, in place of them.
 
   Attributes:
