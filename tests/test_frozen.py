@@ -12,8 +12,8 @@ from jprotop.errors import InputError
 from jprotop.prototypes.initial import drawn_for_inputs, random_patches
 from jprotop.prototypes.see import Network
 from jprotop.runs import config as base
-from jprotop.runs import run as runs
 from jprotop.runs.config_checks import check_config
+from jprotop.runs.history import read_history
 from jprotop.training import copies, fronts, loop, phases
 
 FROZEN = ("conv_stem", "bn0", "blocks_0")
@@ -44,7 +44,7 @@ def trained(config, workdir):
   """The network's arrays as a training leaves them, and its losses."""
   loop.train(config, workdir)
   _, variables, info = jprotop.load(workdir)
-  rows = runs.read_history(workdir, info)
+  rows = read_history(workdir, info["position"])
   return variables, [row["loss"] for row in rows if row.get("split") == "train"]
 
 

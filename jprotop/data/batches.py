@@ -14,7 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
 import numpy as np
-from jaxtyping import Array, Float32, Int, Int32, UInt8, UInt32
+from jaxtyping import Array, Float, Float32, Int, Int32, UInt8, UInt32
 
 from jprotop.data import device_augment
 from jprotop.data.alterations import Scheme
@@ -110,8 +110,8 @@ class EpochPlan:
     return Examples(every, np.full_like(every, version), np.zeros((len(every), 2), np.uint32))
 
 
-def images_that_came(_: dict, batch: dict) -> Float32[Array, "N S S 3"]:
-  """On the device: the images of a batch that brings them."""
+def images_that_came(_: dict, batch: dict) -> Float[Array, "N h w F"]:
+  """On the device: the images of a batch that brings them, or what stands for them."""
   return batch["image"]
 
 

@@ -49,7 +49,9 @@ def random_patches(
   rng = np.random.default_rng([seed, 7])
   image = np.empty(len(classes), int)
   for own in np.unique(classes):
-    image[classes == own] = _drawn(rng, np.flatnonzero(split.label == own), sum(classes == own))
+    image[classes == own] = _drawn(
+      rng, np.flatnonzero(split.label == own), int((classes == own).sum())
+    )
   return see(
     network,
     split,

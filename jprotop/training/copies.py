@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
+from jaxtyping import Shaped
 from tqdm import tqdm
 
 from jprotop import parallel
@@ -15,7 +16,7 @@ from jprotop.prototypes.see import Scene
 MAX_MEMORY_BYTES = 4e9
 
 
-def array(shape: tuple[int, ...], dtype: Any = np.float32) -> np.ndarray:
+def array(shape: tuple[int, ...], dtype: Any = np.float32) -> Shaped[np.ndarray, "..."]:
   """Room for values, in memory or, where they are many, in a file."""
   if np.prod(shape, dtype=np.int64) * np.dtype(dtype).itemsize <= MAX_MEMORY_BYTES:
     return np.empty(shape, dtype)
