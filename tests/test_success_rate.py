@@ -66,7 +66,9 @@ def counted(share):
 
 def test_rates_count_attackable_images_within_the_first_k():
   subjects, outcome = made()
-  nobody = Outcome(always([True] * 4 + [False]), *([np.full(5, -1)] * 2), outcome.map, None)
+  nobody = Outcome(
+    always([True] * 4 + [False]), *([np.full(5, -1)] * 2), outcome.map, outcome.prediction
+  )
   found = success_numbers.summarise(subjects, outcome, nobody)
   assert (found["num_images"], found["num_not_attackable"], found["top_k"]) == (4, 1, 3)
   assert {k: counted(s) for k, s in found["rate_at"].items()} == {
