@@ -1,7 +1,9 @@
-"""What an experiment is: one file that owns its name, its numbers, its tables and its pictures.
+"""What an experiment is: a name with a command, a record, passages of the report and claims.
 
-Each experiment's file ends in its `Experiment`. The stages of a study, the schema of results.json,
-the report, the command and its flags, and the parts of `reproduce --only` are all read from it.
+Each experiment has a file that ends in its `Experiment` and so registers all of them. Larger ones
+keep their arithmetic in *_numbers.py and their wording in *_text.py; `jprotop.report` draws. The
+stages of a study, the schema of results.json, the report, the command and its flags, and the parts
+of `reproduce --only` are all read from the `Experiment`.
 """
 
 import dataclasses

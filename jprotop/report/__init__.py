@@ -1,1 +1,1 @@
-"""Pictures, tables and the report: pure functions from arrays and dicts; no jax, no network."""
+"""Pictures, tables and the report, made from arrays and dicts: nothing here runs a network."""
