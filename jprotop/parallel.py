@@ -203,7 +203,7 @@ def per_example(function: Callable, *static: Any) -> Callable:
 def map_examples(
   function: Callable[[Any, dict], Any],
   shared: Any,
-  batches: Iterable[dict[str, np.ndarray]],
+  batches: Iterable,
   size: int,
 ) -> Iterator[Any]:
   """Runs a function over batches of examples, on all devices.
@@ -227,7 +227,7 @@ def map_examples(
 def gather_examples(
   function: Callable[[Any, dict], Any],
   shared: Any,
-  batches: Iterable[dict[str, np.ndarray]],
+  batches: Iterable,
   size: int,
   *,
   total: int = 0,

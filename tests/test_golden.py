@@ -158,7 +158,7 @@ def test_attack_along_the_path_of_the_reference(reference):
       assert (ours != rise).sum() <= 10  # of 12,288; all but one step agree wholly
     step = np.zeros_like(image)
     step[0, 32:96, 32:96] = np.where(rise, 2 / 255, -2 / 255)
-    x = np.asarray(pgd.project(x + step, image, mask, 8 / 255))
+    x = np.asarray(pgd.project(jnp.asarray(x + step), *map(jnp.asarray, (image, mask)), 8 / 255))
   out = reference.forward(reference.variables, np.concatenate([x, reference.images[1:]]))
   moved = np.asarray(out.similarity_map)[0, ..., reference.prototype]
   np.testing.assert_allclose(moved, wanted["attacked_similarity_map"], rtol=0, atol=5e-3)

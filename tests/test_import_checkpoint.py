@@ -298,7 +298,11 @@ def test_boxes_that_are_no_array(content, tmp_path, two_classes, folder_config):
   [
     ({}, {"similarity": "cosine"}, "--similarity='cosine'; jprotop knows linear, log"),
     ({}, {"prototype_class": np.zeros(3, int)}, r"10push0.7596.pth: .*whole numbers \[6\]"),
-    ({}, {"boxes": "bb10.npy"}, r"bb10.npy numbers training images, .*--config.data.dir"),
+    (
+      {},
+      {"boxes": pathlib.Path("bb10.npy")},
+      r"bb10.npy numbers training images, .*--config.data.dir",
+    ),
     ({"train.data.image_size": 16}, {}, "image_size=16 leaves resnet_small less than 2 x 2 cells"),
     ({"data.dir": "/nowhere"}, {}, "/nowhere' does not exist"),
     ({"train.data.name": "folder", "data.dir": "THERE"}, {}, "has 3 classes, but the data have 2"),

@@ -67,7 +67,7 @@ def _slices(attack: Attack, numbers: Numbers) -> list[tuple[Callable, Numbers]]:
 def drive(
   attack: Attack,
   network: Network,
-  batches: Iterable[dict],
+  batches: Iterable,
   numbers: Numbers,
   look: Callable[[Network, Float[Array, "devices share S S 3"], dict], Any],
   *,

@@ -175,7 +175,7 @@ def _search_step(model: ProtoPNet):
 
 
 def search(
-  model: ProtoPNet, variables: dict, batches: Iterable[dict], *, image_size: int, batch_size: int
+  model: ProtoPNet, variables: dict, batches: Iterable, *, image_size: int, batch_size: int
 ) -> Nearest:
   """One pass over batches {image, label, index} of un-augmented crops; host arrays."""
   found = nothing_found(
@@ -190,7 +190,7 @@ def search(
 
 
 def push(
-  model: ProtoPNet, variables: dict, batches: Iterable[dict], *, image_size: int, batch_size: int
+  model: ProtoPNet, variables: dict, batches: Iterable, *, image_size: int, batch_size: int
 ) -> tuple[dict, Provenance]:
   """Replaces every prototype by the nearest patch of its class.
 
@@ -215,7 +215,7 @@ def push(
 
 
 def find_sources(
-  model: ProtoPNet, variables: dict, batches: Iterable[dict], *, image_size: int, batch_size: int
+  model: ProtoPNet, variables: dict, batches: Iterable, *, image_size: int, batch_size: int
 ) -> tuple[Nearest, Provenance]:
   """The nearest patch of its class to every prototype, and where it is; arguments as of `push`."""
   found = search(model, variables, batches, image_size=image_size, batch_size=batch_size)

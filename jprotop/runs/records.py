@@ -269,5 +269,5 @@ def check_form(results: Mapping[str, Any], source: str) -> None:
     version = results.get("jprotop", "0.1")
     raise InputError(
       f"{source} has the form of jprotop {version}, and this version reads form {FORM} alone "
-      "(jprotop 0.2); move it away and run the command that wrote it again"
+      "(jprotop 0.3); move it away and run the command that wrote it again"
     )

@@ -112,7 +112,7 @@ def _over_activations(
 
 
 def _one_pass(
-  step: Callable, batches: Iterable[tuple], phase: Phase, state: TrainState, epoch: int
+  step: Callable, batches: Iterable, phase: Phase, state: TrainState, epoch: int
 ) -> tuple[TrainState, dict[str, float]]:
   """One pass: a step for each of the batches, which are its arguments after the state."""
   totals: dict[str, Any] = {}
