@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from pathlib import Path
 
 import conftest
 import jax
@@ -300,7 +301,7 @@ def test_boxes_that_are_no_array(content, tmp_path, two_classes, folder_config):
     ({}, {"prototype_class": np.zeros(3, int)}, r"10push0.7596.pth: .*whole numbers \[6\]"),
     (
       {},
-      {"boxes": pathlib.Path("bb10.npy")},
+      {"boxes": Path("bb10.npy")},
       r"bb10.npy numbers training images, .*--config.data.dir",
     ),
     ({"train.data.image_size": 16}, {}, "image_size=16 leaves resnet_small less than 2 x 2 cells"),
