@@ -369,7 +369,7 @@ EVIL = "<script>alert('x')</script>"
 
 def _plain(page: str) -> str:
   """A page with its cells as text."""
-  return re.sub(r"</?span>", "", re.sub(r'<td class="\w+">', "<td>", page))
+  return re.sub(r"</?span>", "", re.sub(r'<td class="\w+" data-heading="[^"]*">', "<td>", page))
 
 
 def _config(**train) -> dict:

@@ -15,7 +15,12 @@ from jprotop.runs import outputs
 
 Results = Mapping[str, Any]
 
-CLAIMS_COLUMNS = {"claim": "Claim", "verdict": "Here", "evidence": "Found", "section": "Section"}
+CLAIMS_COLUMNS = {
+  "claim": "Claim",
+  "verdict": "Here",
+  "evidence": "Found",
+  "section": "In the paper",
+}
 CLAIMS_CAPTION = (
   "Each claim says that a number lies above or below a threshold, and has a margin: what is too "
   "small to matter. It holds if the whole 95% interval lies beyond the threshold. It is reversed "
