@@ -47,6 +47,31 @@ def test_fast_fgsm_is_noise_and_one_signed_step_projected(case):
   assert np.abs(found - images).max() <= EPS + 1e-6 and found.min() >= 0 and found.max() <= 1
 
 
+def test_n_fgsm_is_twice_the_noise_and_one_signed_step_that_nothing_projects(case):
+  model, variables, images, label, keys = case
+  step = 8 / 255
+  found = class_pgd.n_fgsm(
+    Network(model, variables), images, label, keys, Numbers(eps=EPS, step_size=step, num_steps=1)
+  )
+  start = jnp.clip(images + pgd.uniform_noise(keys, images.shape[1:], 2 * EPS), 0, 1)
+  gradient = cross_entropy_gradient(model, variables, label)(start)
+  expected = jnp.clip(start + step * jnp.sign(gradient), 0, 1)
+  assert (np.abs(found - expected) > 1e-5).mean() < 1e-3
+  assert 2.5 * EPS < np.abs(found - images).max() <= 3 * EPS + 1e-6
+
+
+def test_pgd_to_train_on_goes_on_where_an_image_is_misled(case):
+  model, variables, images, label, keys = case
+  wrong = (label + 1) % 3
+  numbers = Numbers(eps=EPS, step_size=2 / 255, num_steps=3)
+  found = class_pgd.pgd_to_train_on(Network(model, variables), images, wrong, keys, numbers)
+  x, gradient = noisy(images, keys), cross_entropy_gradient(model, variables, wrong)
+  for _ in range(3):
+    moved = x + 2 / 255 * jnp.sign(gradient(x))
+    x = jnp.clip(images + jnp.clip(moved - images, -EPS, EPS), 0, 1)
+  assert (np.abs(found - x) > 1e-5).mean() < 0.01
+
+
 def test_an_image_once_misled_stays_as_it_is(case):
   model, variables, images, label, keys = case
   wrong = jnp.where(jnp.arange(6) < 2, (label + 1) % 3, label)  # Two are wrong from the start.

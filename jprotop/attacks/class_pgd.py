@@ -1,4 +1,4 @@
-"""Attacks on the classification: fast FGSM to train on, PGD to measure robustness (App. F.1)."""
+"""Attacks on the classification: some to train on, PGD to measure robustness (App. F.1)."""
 
 import dataclasses
 from collections.abc import Callable
@@ -37,13 +37,44 @@ def fast_fgsm(
     images: in [0, 1].
     numbers: as `Budget.numbers` makes them; the paper takes eps 8/255 and a step of 10/255.
   """
+  return pgd_to_train_on(network, images, label, keys, dataclasses.replace(numbers, num_steps=1))
+
+
+def pgd_to_train_on(
+  network: Network,
+  images: Float[Array, "B H W 3"],
+  label: Int[Array, " B"],
+  keys: Key[Array, " B"],
+  numbers: Numbers,
+) -> Float[Array, "B H W 3"]:
+  """Images of Madry et al. (2018): noise U(-eps, eps), then signed steps up the cross entropy.
+
+  Unlike `class_pgd` it goes on where an image is misled. Arguments as of `fast_fgsm`.
+  """
   room = pgd.everywhere(images)
 
   def objective(x):
     return losses.cross_entropy(network(x).logits, label)
 
-  one_step = dataclasses.replace(numbers, num_steps=1)
-  return pgd.run(pgd.init(room, numbers, keys), objective, room, one_step).found
+  return pgd.run(pgd.init(room, numbers, keys), objective, room, numbers).found
+
+
+def n_fgsm(
+  network: Network,
+  images: Float[Array, "B H W 3"],
+  label: Int[Array, " B"],
+  keys: Key[Array, " B"],
+  numbers: Numbers,
+) -> Float[Array, "B H W 3"]:
+  """Images of de Jorge et al. (2022), N-FGSM: noise U(-2 eps, 2 eps), then one signed step.
+
+  The step starts from the noisy image and is not projected back to within eps of the clean one;
+  pixels stay in [0, 1]. The paper takes eps as its step. Arguments as of `fast_fgsm`.
+  """
+  room = pgd.everywhere(images)
+  noisy = pgd.init(room, dataclasses.replace(numbers, eps=2 * numbers.eps), keys).x
+  gradient = jax.grad(lambda x: losses.cross_entropy(network(x).logits, label).sum())(noisy)
+  return jnp.clip(noisy + numbers.step_size * jnp.sign(gradient), 0, 1)
 
 
 @flax.struct.dataclass

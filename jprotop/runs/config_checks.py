@@ -111,8 +111,7 @@ def _check_train(config: dict) -> None:
     )
   model = make_model(train["model"], num_classes=2)
   parallel.check_batch_size(train["batch_size"], "--config.train.batch_size")
-  fgsm = train["adversarial"]
-  Budget(eps=fgsm["eps"], step_size=fgsm["step_size"], num_steps=1)
+  Budget(**{name: train["adversarial"][name] for name in ("eps", "step_size", "num_steps")})
   if data["augment"] not in ("host", "device"):
     raise InputError(f"train.data.augment={data['augment']!r} must be host or device")
   if data["augment"] == "device" and "alteration" in NETWORKS[train["network"]]:

@@ -45,7 +45,8 @@ def perturbation_of(settings: dict) -> Perturbation:
     raise InputError(
       f"train.adversarial.method={name!r} is not known; it must be one of {', '.join(METHODS)}"
     )
-  budget = Budget(eps=settings["eps"], step_size=settings["step_size"], num_steps=1)
+  numbers = {key: settings[key] for key in ("eps", "step_size", "num_steps")}
+  budget = Budget(**numbers)
   return Perturbation(name, budget)
 
 
@@ -63,3 +64,5 @@ def perturbed_images(model: ProtoPNet, perturbation: Perturbation) -> Callable:
 
 
 register_method("fast_fgsm", class_pgd.fast_fgsm)
+register_method("n_fgsm", class_pgd.n_fgsm)
+register_method("pgd", class_pgd.pgd_to_train_on)
