@@ -114,8 +114,8 @@ def _train() -> dict:
     # The remedied network sees each image altered with this probability.
     "remedy": {"probability": Number(0.5, 0, 1)},
     # What the adversarial network sees: fast_fgsm (the paper's), n_fgsm (its authors take eps as
-    # the step) or pgd (of so many steps), and its numbers, in units of [0, 1]; and how long its last
-    # layer is tuned.
+    # the step) or pgd (of so many steps), and its numbers, in units of [0, 1]; and how long its
+    # last layer is tuned.
     "adversarial": {
       "method": "fast_fgsm",
       "eps": Number(8 / 255, 0, 1),
