@@ -454,6 +454,15 @@ def test_a_config_that_is_damaged_names_the_file_and_what_is_wrong(copy, changes
   assert re.search(words, str(caught.value))
 
 
+def test_a_run_from_before_a_key_came_did_what_its_default_does(copy):
+  config = json.loads((copy / "config.json").read_text())
+  del config["train"]["frozen"], config["train"]["init"]["add_on"]
+  (copy / "config.json").write_text(json.dumps(config))
+  found = jprotop.load(str(copy))[2]["config"]["train"]
+  assert found["frozen"] == {"parts": 0, "batch_norm": False}
+  assert found["init"]["add_on"] == "fan_out"
+
+
 def test_a_checkpoint_of_another_network_lists_what_does_not_fit(copy, monkeypatch):
   edit_config(copy, **{"train.model.prototypes_per_class": 5})
   monkeypatch.setattr(runs, "check_trained", lambda *_: None)  # as of an earlier version

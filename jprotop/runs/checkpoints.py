@@ -17,7 +17,7 @@ import orbax.checkpoint as ocp
 from jprotop.errors import InputError
 from jprotop.files import read_json
 from jprotop.runs import orbax_manager, processes
-from jprotop.runs.config import trained_part
+from jprotop.runs.config import completed, trained_part
 from jprotop.runs.config_checks import check_stored
 from jprotop.runs.config_keys import differences
 from jprotop.runs.digests import digest_of_arrays
@@ -224,6 +224,7 @@ def _read_config(workdir: pathlib.Path) -> dict:
       f"{workdir} holds a run of jprotop 0.1, whose config has another layout; open it with "
       "jprotop 0.1, or train it again with this version, in another --workdir"
     )
+  config = completed(config)
   check_stored(config, path)
   return config
 
@@ -236,7 +237,9 @@ def check_trained(workdir: pathlib.Path, config: dict, info: dict) -> None:
   Args:
     info: of the checkpoint; that of an earlier version does not tell.
   """
-  there = info.get("trained", trained_part(config))
+  if "trained" not in info:
+    return
+  there = trained_part(completed({"train": info["trained"]}))
   if changes := differences(there, trained_part(config), "train."):
     raise InputError(
       f"{workdir} holds weights that were trained with another config; was config.json edited? "

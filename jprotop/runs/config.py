@@ -11,6 +11,7 @@ trained as its argument, as in --config=demo:altered. The paper needs four:
   adversarial   on images changed by fast FGSM (App. F.1)
 """
 
+import copy
 import dataclasses
 import pathlib
 from typing import Any
@@ -248,6 +249,29 @@ def _measure() -> dict:
     # The altered test images, of every network.
     "alteration": _alteration(),
   }
+
+
+# Keys that came after jprotop 0.2, and what that did.
+_LATER = {
+  "train.init.add_on": "fan_out",
+  "train.init.prototypes": "uniform",
+  "train.frozen.parts": 0,
+  "train.frozen.batch_norm": False,
+  "train.adversarial.num_steps": 1,
+}
+
+
+def completed(config: dict) -> dict:
+  """A stored config, with the keys that it lacks because they came later; else as it is."""
+  config = copy.deepcopy(config)
+  for key, value in _LATER.items():
+    *sections, name = key.split(".")
+    node = config
+    for section in sections:
+      node = node.setdefault(section, {}) if isinstance(node, dict) else None
+    if isinstance(node, dict):
+      node.setdefault(name, value)
+  return config
 
 
 def trained_part(config: dict) -> dict:
