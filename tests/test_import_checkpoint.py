@@ -210,7 +210,7 @@ def test_sources_are_searched_for_where_nothing_tells_them(searched, two_classes
     image, *cell = np.unravel_index(own.argmin(), own.shape)
     assert searched.provenance.image[p] == image
     assert searched.provenance.cell[p].tolist() == cell
-    box = regions.high_activation_box(out.similarity_map[image, ..., p], SIZE, SIZE)
+    box = regions.high_activation_box(np.asarray(out.similarity_map)[image, ..., p], SIZE, SIZE)
     assert np.abs(np.subtract(searched.provenance.box[p], box)).max() <= 1
     assert searched.provenance.sq_dist[p] == pytest.approx(own.min(), rel=1e-3)
   sources = searched.info["imported"]["sources"]
