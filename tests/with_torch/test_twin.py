@@ -53,7 +53,7 @@ def nhwc(x):
 
 
 def values(*shape, seed=0):
-  return np.random.default_rng(seed).normal(size=shape).astype(np.float32)
+  return jnp.asarray(np.random.default_rng(seed).normal(size=shape), jnp.float32)
 
 
 def drawn(module, seed=0):
