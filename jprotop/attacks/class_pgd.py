@@ -52,11 +52,8 @@ def pgd_to_train_on(
   Unlike `class_pgd` it goes on where an image is misled. Arguments as of `fast_fgsm`.
   """
   room = pgd.everywhere(images)
-
-  def objective(x):
-    return losses.cross_entropy(network(x).logits, label)
-
-  return pgd.run(pgd.init(room, numbers, keys), objective, room, numbers).found
+  start = pgd.init(room, numbers, keys)
+  return pgd.run(start, _against(network, label), room, numbers).found
 
 
 def n_fgsm(
@@ -72,9 +69,14 @@ def n_fgsm(
   pixels stay in [0, 1]. The paper takes eps as its step. Arguments as of `fast_fgsm`.
   """
   room = pgd.everywhere(images)
-  noisy = pgd.init(room, dataclasses.replace(numbers, eps=2 * numbers.eps), keys).x
-  gradient = jax.grad(lambda x: losses.cross_entropy(network(x).logits, label).sum())(noisy)
-  return jnp.clip(noisy + numbers.step_size * jnp.sign(gradient), 0, 1)
+  start = pgd.init(room, dataclasses.replace(numbers, eps=2 * numbers.eps), keys)
+  anywhere = dataclasses.replace(numbers, eps=1.0, num_steps=1)
+  return pgd.run(start, _against(network, label), room, anywhere).found
+
+
+def _against(network: Network, label: Int[Array, " B"]) -> pgd.Objective:
+  """What attacks to train on raise: the cross entropy of images [B, ...]."""
+  return lambda x: losses.cross_entropy(network(x).logits, label)
 
 
 @flax.struct.dataclass

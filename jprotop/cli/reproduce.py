@@ -29,6 +29,7 @@ from jprotop.runs import processes, results
 from jprotop.runs import run as runs
 from jprotop.runs.config import NETWORKS
 from jprotop.runs.config_checks import check_config
+from jprotop.runs.config_keys import apply_changes
 
 # What other alterations are as strong as (Section 4), and on how many images that is seen.
 _PAPERS = Scheme("jpeg", 20)
@@ -71,12 +72,13 @@ def with_alteration(config: dict, name: str) -> dict:
     f"{wanted:.1f} dB",
     flush=True,
   )
-  changed = {
-    part: {**config[part], "alteration": {**config[part]["alteration"], **setting}}
+  setting = {"name": name, "parameter": parameter}
+  changes = {
+    f"{part}.alteration.{key}": value
     for part in ("train", "measure")
-    for setting in [{"name": name, "parameter": parameter}]
+    for key, value in setting.items()
   }
-  return {**config, **changed}
+  return apply_changes(config, changes)
 
 
 def reproduce(

@@ -29,7 +29,7 @@ from jprotop.prototypes import accuracy, selectors
 from jprotop.prototypes.see import see
 from jprotop.report import canvas, curves, tables
 from jprotop.report.paper_tables import NETWORK_NAMES
-from jprotop.report.verdicts import Rule, closes, of_paired
+from jprotop.report.verdicts import Rule, closes, of_metric
 from jprotop.runs.records import Paired, Record, Share
 from jprotop.runs.run import Run
 
@@ -104,7 +104,7 @@ def measure(
     "hits": {name: accuracy.packed(hits) for name, hits in right.items()},
     "alteration": run.scheme.name,
     "parameter": run.scheme.parameter,
-    "classes": [run.class_names[k] for k in run.scheme.altered_classes(len(run.class_names))],
+    "classes": run.altered_class_names,
     "confusion": accuracy.confusion_matrix(clean, images.label).tolist(),
     "class_names": run.class_names,
     "finished_training": run.info["finished"],
@@ -189,25 +189,28 @@ def claims(results: Mapping[str, Any]) -> list[dict]:
   """What App. E and F say of accuracies."""
   gaps = {network: _gap(results, network) for network in ("altered", "remedied")}
   return [
-    *of_paired(
+    *of_metric(
       "Accuracy falls on the original test set",
       "App. E",
-      "accuracy of the altered network, altered minus original",
-      gaps["altered"],
+      ("accuracy of the altered network, altered minus original", gaps["altered"]),
       Rule(_SMALL),
     ),
-    *of_paired(
+    *of_metric(
       "It comes at a drop in accuracy on the test set",
       "App. F.1",
-      "standard minus adversarial training",
-      _between(results, "clean", "standard", "adversarial"),
+      (
+        "standard minus adversarial training",
+        _between(results, "clean", "standard", "adversarial"),
+      ),
       Rule(_SMALL),
     ),
-    *of_paired(
+    *of_metric(
       "It raises accuracy under attack",
       "App. F.1",
-      "adversarial minus standard training",
-      _between(results, "pgd_accuracy", "adversarial", "standard"),
+      (
+        "adversarial minus standard training",
+        _between(results, "pgd_accuracy", "adversarial", "standard"),
+      ),
       Rule(_SMALL),
       ours=True,
     ),

@@ -82,7 +82,7 @@ def _setting(run: Run) -> dict:
   return {
     "alteration": scheme.name,
     "parameter": scheme.parameter,
-    "classes": [run.class_names[label] for label in scheme.altered_classes(len(run.class_names))],
+    "classes": run.altered_class_names,
     "trained_on": run.config["train"]["network"],
     "trained_as_measured": run.trained_scheme == scheme,
     "top_k": min(_TOP_K, available),

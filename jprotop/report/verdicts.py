@@ -42,15 +42,15 @@ def of_metric(
 ) -> list[dict]:
   """The claim about a metric (label, numbers) by a rule, as a list of one.
 
-  An empty list where the numbers are None: they were not measured. `ours`: the paper does not say
-  so.
+  An empty list where the numbers are None: they were not measured. A paired difference has its p
+  beside the verdict. `ours`: the paper does not say so.
   """
   label, numbers = metric
   if numbers is None:
     return []
   evidence = f"{label}: {text(numbers)}, {rule}{note}"
-  row = _row((claim, section, ours), evidence, numbers, rule)
-  return [_unless_weak(row, numbers)]
+  row = _unless_weak(_row((claim, section, ours), evidence, numbers, rule), numbers)
+  return [{**row, "p": numbers["p"]} if "p" in numbers else row]
 
 
 def of_difference(
@@ -87,27 +87,6 @@ def of_difference(
   )
   row = _row((claim, section, ours), evidence, difference, rule)
   return [_unless_weak(row, of_a, of_b)]
-
-
-def of_paired(
-  claim: str,
-  section: str,
-  label: str,
-  difference: dict | None,
-  rule: Rule,
-  *,
-  ours: bool = False,
-) -> list[dict]:
-  """The claim about a difference of two shares of the same images, by a rule.
-
-  Args:
-    difference: of `statistics.paired_difference`, or None: not measured.
-  """
-  if difference is None:
-    return []
-  text = f"{label}: {of_pairs(difference)}, {rule}"
-  row = _row((claim, section, ours), text, difference, rule)
-  return [{**_unless_weak(row, difference), "p": difference["p"]}]
 
 
 def of_pairs(difference: dict) -> str:

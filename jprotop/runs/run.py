@@ -118,6 +118,11 @@ class Run:
     return scheme_of(settings, protocol, len(self.class_names))
 
   @property
+  def altered_class_names(self) -> list[str]:
+    """Of the classes whose images `scheme` alters."""
+    return [self.class_names[k] for k in self.scheme.altered_classes(len(self.class_names))]
+
+  @property
   def trained_scheme(self) -> Scheme:
     """How images were altered for the networks of this run's training."""
     train = self.config["train"]

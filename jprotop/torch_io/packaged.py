@@ -3,8 +3,8 @@
 import importlib.metadata
 import pathlib
 
-from jprotop.download import Hash
 from jprotop.errors import InputError
+from jprotop.files import sha256_of
 from jprotop.networks.families import PackagedFile, packaged_weights
 
 
@@ -40,17 +40,19 @@ def weights_file(backbone: str) -> pathlib.Path:
       "extra `imagenet` of jprotop does so, too)"
     ) from error
   path = pathlib.Path(str(distribution.locate_file(file.path)))
-  if not Hash("sha256", file.sha256).fits(path):
+  if wrong := _what_is_wrong(file, path):
     raise InputError(
-      f"{file.package} {distribution.version} is installed, but {_what_is_wrong(file, path)}; "
+      f"{file.package} {distribution.version} is installed, but {wrong}; "
       f"install the version that jprotop knows: {remedy} --force-reinstall"
     )
   return path
 
 
 def _what_is_wrong(file: PackagedFile, path: pathlib.Path) -> str:
+  """What an installed package holds in place of the file; "" where it is that file."""
   if not path.is_file():
     return f"it has no file {file.path}"
-  with open(path, "rb") as content:
-    found = Hash("sha256", "").of(content)
+  found = sha256_of(path)
+  if found == file.sha256:
+    return ""
   return f"the SHA256 of its {path.name} is {found}, not {file.sha256}"
