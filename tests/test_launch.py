@@ -17,6 +17,7 @@ from configs import tiny
 from jprotop.cli import launch, program
 from jprotop.errors import InputError
 from jprotop.runs import run as runs
+from jprotop.training import copies
 
 # Without a pretraining, and with enough epochs to be killed in the middle.
 EPOCHS = 8
@@ -55,7 +56,7 @@ def prepared(tmp_path_factory):
   cache = tmp_path_factory.mktemp("cache")
   config = tiny.get_config().to_dict()
   config["data"]["cache"] = str(cache)
-  runs.augmented_epochs(config, runs.open_dataset(config).train)
+  copies.augmented(config, runs.open_dataset(config).train)
   return cache
 
 

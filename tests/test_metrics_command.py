@@ -87,7 +87,7 @@ def test_a_run_has_the_numbers_of_its_maps(opened, arrays, tmp_path):
   assert len(found["consistency_curve"]) == 20
   assert (tmp_path / "run/figures/metrics_consistency.png").stat().st_size > 5000
   told = "\n".join(experiment.tell(found, tmp_path))
-  assert "two passes" in told and "cannot be had: the data have no object masks" in told
+  assert "two passes" in told and "not measured: the data have no object masks" in told
   # The same arrays in a file.
   np.savez(tmp_path / "maps.npz", **arrays)
   of_file = experiment.measure(None, tmp_path / "file", maps=str(tmp_path / "maps.npz"))

@@ -8,7 +8,7 @@ docs/metrics says what each is. Two passes over the test images are needed: one 
 with the noise of stability. --maps measures the arrays of a file in place of a run, of a network of
 any framework: `maps` [N, h, w, P], `labels` [N] and `prototype_class` [P]; and, where there are,
 `noisy_maps`, `parts` [N, L, 3], `masks` [N, S, S], `weights` [P, C], `pairs` [n, 2] and
-`image_size` (224). A metric that cannot be had is listed with the reason.
+`image_size` (224). A metric that the data do not allow is listed with the reason.
 """
 
 import pathlib
@@ -49,7 +49,7 @@ class Weights(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
 
 
 class Metrics(Record):
-  """Numbers by metric and variant, and the reasons why others cannot be had.
+  """Numbers by metric and variant, and the reasons why others were not measured.
 
   A variant is "paper" or "released", a definition, or a further number of the metric.
   """
@@ -182,7 +182,7 @@ def tell(record: Mapping[str, Any], out: pathlib.Path) -> Iterator[str]:
   for row in rows_of(record):
     yield f"  {row['metric']:<23} {row['variant']:<20} {tables.format_metric(row['value'])}"
   for name, reason in record["missing"].items():
-    yield f"  {name:<23} cannot be had: {reason}"
+    yield f"  {name:<23} not measured: {reason}"
   if weights := record["weights"]:
     yield (
       f"  {weights['global_size']} of {weights['num_prototypes']} prototypes have a weight; "

@@ -94,8 +94,9 @@ class Checkpoints:
     except Exception as error:  # Orbax and TensorStore raise many kinds.
       orbax_manager.remove_failed(self._directory)
       raise InputError(
-        f"cannot write a checkpoint in {self._directory}: {orbax_manager.reason(error)}; free some "
-        "space and run the same command again: it goes on from the last checkpoint"
+        f"cannot write a checkpoint in {self._directory}: {orbax_manager.reason(error)}; free "
+        "some space, or make it writable, and run the same command again: it goes on from the last "
+        "checkpoint"
       ) from error
 
   def _check_space(self, needed: int) -> None:
@@ -127,6 +128,13 @@ class Checkpoints:
       self._digests = dict(info.pop("digests", {}))
     except Exception as error:  # Orbax raises many kinds for a damaged file.
       raise self._unreadable(step, orbax_manager.reason(error)) from error
+    if not self._digests:
+      _log.warning(
+        "checkpoint %d in %s has no digest, as those of earlier versions: were it damaged, that "
+        "would not be seen",
+        step,
+        self._directory,
+      )
     self._check_digest(step, "model", digest_of_arrays(model, digest_of(info)))
     return model, info
 
@@ -147,15 +155,7 @@ class Checkpoints:
     return restored["optimizer"]
 
   def _check_digest(self, step: int, item: str, found: str) -> None:
-    wanted = self._digests.get(item)
-    if wanted is None:
-      _log.warning(
-        "checkpoint %d in %s has no digest, as those of earlier versions: were it damaged, that "
-        "would not be seen",
-        step,
-        self._directory,
-      )
-    elif wanted != found:
+    if self._digests and self._digests.get(item) != found:
       raise self._unreadable(step, "it is damaged: it does not hold what was written")
 
   def _unreadable(self, step: int, why: str) -> InputError:

@@ -15,8 +15,8 @@ from flax.traverse_util import flatten_dict
 
 from jprotop import regions
 from jprotop.data.alterations import Scheme, scheme_of
-from jprotop.data.batches import Epochs, device_epochs, host_epochs, to_float
-from jprotop.data.dataset import Dataset, Split, load_dataset
+from jprotop.data.batches import to_float
+from jprotop.data.dataset import Dataset, load_dataset
 from jprotop.errors import InputError
 from jprotop.files import user_path, write_json
 from jprotop.prototypes.protopnet import ProtoPNet, check_variables, make_model
@@ -221,23 +221,6 @@ def as_trained(config: dict, dataset: Dataset) -> Dataset:
     return dataset
   settings, protocol = config["train"]["alteration"], config["train"]["protocol"]
   return dataset.altered(scheme_of(settings, protocol, len(dataset.class_names)))
-
-
-def augmented_epochs(config: dict, split: Split, *, pretraining: bool = False) -> Epochs:
-  """What a config's phases see of a split. The coin of App. F.2 is tossed in the phases of the
-  paper, not in the pretraining that comes before them."""
-  train = config["train"]
-  settings, data = train["alteration"], train["data"]
-  common = dict(copies=data["copies"], batch_size=train["batch_size"], seed=train["seed"])
-  if data["augment"] == "device" and data["copies"]:
-    return device_epochs(split, **common)
-  altering = train["network"] == "remedied" and not pretraining
-  return host_epochs(
-    split,
-    **common,
-    alteration=Scheme(settings["name"], settings["parameter"]) if altering else None,
-    probability=train["remedy"]["probability"],
-  )
 
 
 def open_dataset(config: dict) -> Dataset:

@@ -1,4 +1,4 @@
-"""What a network, or its first layers, make of every augmented copy: computed once, and stored."""
+"""A config's augmented copies, and what a network, or its first layers, make of each, stored."""
 
 import tempfile
 from collections.abc import Callable, Iterator
@@ -9,11 +9,30 @@ from jaxtyping import Shaped
 from tqdm import tqdm
 
 from jprotop import parallel
-from jprotop.data.batches import Epochs
+from jprotop.data.alterations import Scheme
+from jprotop.data.batches import Epochs, device_epochs, host_epochs
+from jprotop.data.dataset import Split
 from jprotop.prototypes.see import Scene
 
 # Beyond it an array lies in a memory-mapped file that goes away with the program.
 MAX_MEMORY_BYTES = 4e9
+
+
+def augmented(config: dict, split: Split, *, pretraining: bool = False) -> Epochs:
+  """What a config's phases see of a split. The coin of App. F.2 is tossed in the phases of the
+  paper, not in the pretraining that comes before them."""
+  train = config["train"]
+  settings, data = train["alteration"], train["data"]
+  common = dict(copies=data["copies"], batch_size=train["batch_size"], seed=train["seed"])
+  if data["augment"] == "device" and data["copies"]:
+    return device_epochs(split, **common)
+  altering = train["network"] == "remedied" and not pretraining
+  return host_epochs(
+    split,
+    **common,
+    alteration=Scheme(settings["name"], settings["parameter"]) if altering else None,
+    probability=train["remedy"]["probability"],
+  )
 
 
 def array(shape: tuple[int, ...], dtype: Any = np.float32) -> Shaped[np.ndarray, "..."]:

@@ -7,8 +7,7 @@ from tqdm import tqdm
 from jprotop import parallel
 from jprotop.data.dataset import Split
 from jprotop.prototypes.protopnet import ProtoPNet
-from jprotop.runs import run as runs
-from jprotop.training import activations, passes, phases, steps
+from jprotop.training import activations, copies, passes, phases, steps
 
 
 def tune(model: ProtoPNet, variables: dict, split: Split, config: dict, *, epochs: int) -> dict:
@@ -23,7 +22,7 @@ def tune(model: ProtoPNet, variables: dict, split: Split, config: dict, *, epoch
   fields = {**config["train"]["last_layer"], "epochs": epochs}
   training = {**config["train"], "last_layer": fields}
   phase = phases.make_phases(training, config["train"]["protocol"])[-1]
-  augmented = runs.augmented_epochs(config, split)
+  augmented = copies.augmented(config, split)
   if not activations.is_stored(config, phase):
     parallel.check_batch_size(augmented.plan.batch_size, "--config.train.batch_size")
   optimizer = passes.optimizer_of(config, phase, augmented.plan)

@@ -23,7 +23,7 @@ from jprotop.runs.checkpoints import Checkpoints, check_trained
 from jprotop.runs.config import trained_part
 from jprotop.runs.history import History
 from jprotop.runs.sealed import digest_of
-from jprotop.training import fronts, passes, pretrained, state, steps
+from jprotop.training import copies, fronts, passes, pretrained, state, steps
 from jprotop.training.phases import Phase
 
 _log = logging.getLogger("jprotop")
@@ -51,7 +51,7 @@ class Trainer:
     self.classifier = BackboneClassifier(
       self.model.backbone, self.model.num_classes, self.model.options
     )
-    self.epochs = runs.augmented_epochs(config, self.seen.train)
+    self.epochs = copies.augmented(config, self.seen.train)
     # The same of what frozen layers make of the copies; None: not yet.
     self.stored: batches.Epochs | None = None
     latest = self.checkpoints.latest()
@@ -139,7 +139,7 @@ class Trainer:
     network, epochs = self.model, self._epochs_of(phase, bar)
     if phase.name == "pretrain":
       network = self.classifier
-      epochs = runs.augmented_epochs(self.config, self.seen.train, pretraining=True)
+      epochs = copies.augmented(self.config, self.seen.train, pretraining=True)
     first = now.position.epochs_done - now.position.epoch
     one_pass = passes.passes_of(
       self.config, network, phase, epochs, variables=self.state.variables, bar=bar, first=first
