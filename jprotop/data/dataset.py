@@ -24,6 +24,7 @@ from jprotop.data import (  # noqa: F401
 from jprotop.data.alterations import Scheme
 from jprotop.data.prepared import Prepared, Records
 from jprotop.data.sources import Source, open_source
+from jprotop.data.twins import twin_labels, twin_names
 from jprotop.errors import InputError
 from jprotop.files import user_path
 
@@ -176,6 +177,7 @@ def load_dataset(
   seed: int = 0,
   cache: str | os.PathLike = "",
   toy: dict | None = None,
+  twins: bool = False,
 ) -> Dataset:
   """Opens a data set, preparing it in the cache the first time.
 
@@ -186,14 +188,18 @@ def load_dataset(
     validation_share: of the training images of each class, drawn from `seed`; may be 0.
     cache: folder for prepared data; "" is `default_cache()`.
     toy: num_classes, images_per_class, size and seed of ToyBirds.
+    twins: split each class into two twins, drawn from `seed`; see `data.twins`.
 
   Raises:
     InputError: something is missing, corrupt or inconsistent; nothing half-made is left.
   """
   cache = user_path(cache) if cache else default_cache()
   source = open_source(name, directory, {"toy": toy or {}}, cache)
-  prepared, class_names = Prepared(name, source, _fingerprint(source), cache), source.class_names
+  prepared = Prepared(name, source, _fingerprint(source), cache)
+  class_names = twin_names(source.class_names) if twins else source.class_names
   train, test = (_split(prepared, split, image_size) for split in ("train", "test"))
+  if twins:
+    train, test = (_with_twins(split, seed, i) for i, split in enumerate((train, test)))
   train, validation = _hold_out(train, validation_share, seed)
   empty = [n for label, n in enumerate(class_names) if not (train.label == label).any()]
   if empty:
@@ -225,6 +231,10 @@ def _split(prepared: Prepared, name: str, image_size: int) -> Split:
     cache=prepared.cache,
     key=f"{prepared.name}/{prepared.folder.parent.name}/{name}",
   )
+
+
+def _with_twins(split: Split, seed: int, number: int) -> Split:
+  return dataclasses.replace(split, label=twin_labels(split.label, seed=seed, split=number))
 
 
 def _hold_out(train: Split, share: float, seed: int) -> tuple[Split, Split]:
