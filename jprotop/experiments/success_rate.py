@@ -32,13 +32,14 @@ from jprotop.experiments.attacking import (
   sample_of,
 )
 from jprotop.experiments.experiment import Beside, Experiment, Flag, register
+from jprotop.experiments.robustness_numbers import more_robust
 from jprotop.experiments.success_text import PASSAGES, tell
 from jprotop.files import ensure_folder, write_text
 from jprotop.prototypes import accuracy, selectors
 from jprotop.prototypes.see import see
 from jprotop.report import canvas, success_charts, tables
 from jprotop.report.paper_tables import success_rate
-from jprotop.report.verdicts import Rule, of_difference
+from jprotop.report.verdicts import Rule, of_difference, supposing
 from jprotop.runs import run as runs
 from jprotop.runs.config_keys import names_in
 from jprotop.runs.run import Run
@@ -219,7 +220,7 @@ def claims(results: Mapping[str, Any]) -> list[dict]:
       ("random noise on the same network", control),
       Rule(0.05),
     )
-  return found
+  return supposing(more_robust(results), found)
 
 
 def _in_study(config: Mapping[str, Any], network: str) -> dict:
