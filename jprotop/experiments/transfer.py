@@ -26,7 +26,7 @@ from jprotop.experiments import transfer_numbers
 from jprotop.experiments.attacking import ATTACK_FLAGS, SEED, budget_flags, budget_of, rows_of
 from jprotop.experiments.experiment import Beside, Experiment, Flag, check_distinct, register
 from jprotop.experiments.transfer_text import PASSAGES, tell
-from jprotop.files import ensure_folder
+from jprotop.files import ensure_folder, user_path
 from jprotop.prototypes import selectors
 from jprotop.prototypes.see import see
 from jprotop.report import canvas, transfer_charts
@@ -86,10 +86,13 @@ def _networks(run: Run, folders: Sequence[str] | None, beside: Beside | None) ->
 
 def _other(run: Run, folder: str) -> Run:
   """A run that sees the same test images, though its training images may be others (by seed)."""
-  other = runs.open_run(folder)
+  model, variables, info = runs.load(folder)
+  same = info["data"] == run.dataset.identity
+  data = runs.dataset_of(info, run.dataset if same else None)
+  other = Run(user_path(folder), model, variables, info, data)
   ours, theirs = run.dataset.test, other.dataset.test
-  same = ours.image_id == theirs.image_id and ours.image_size == theirs.image_size
-  if not same or not np.array_equal(ours.label, theirs.label):
+  alike = ours.image_id == theirs.image_id and ours.image_size == theirs.image_size
+  if not alike or not np.array_equal(ours.label, theirs.label):
     raise InputError(
       f"--others: {folder} has other test images than {run.workdir}, or sees them at another size; "
       "noise can be carried over between networks that see the same images alone"
