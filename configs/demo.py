@@ -26,4 +26,9 @@ def get_config(network="standard"):
     config.train.last_layer.learning_rate.last_layer = 1e-3
     config.measure.attack.num_images = 40
     config.measure.success_rate.num_images = 60
+    config.measure.robustness.num_images = 60
+    config.measure.transfer.num_images = 15
+    config.measure.universal.num_images = 60
+    config.measure.universal.num_training_images = 60
+    config.measure.universal.num_steps = 20
   return config

@@ -9,6 +9,7 @@ from jaxtyping import Float, Int, Real, Shaped
 from numpy.typing import ArrayLike
 
 Verdict = Literal["holds", "reversed", "no difference", "undecided"]
+UNTESTED = "untested"  # Of a claim about what was not there to be looked at.
 
 # Values that the bootstrap draws at once; more would need more memory and be no faster.
 _DRAWN_AT_ONCE = 1 << 16

@@ -45,6 +45,33 @@ def accuracies(clean, altered, pgd=0, classes=()):
   return {"test": test}
 
 
+def robustness(clean, pgd, worst, total=200):
+  """The `robustness` record of one network, in images of `total`: the first ones are right."""
+  right = {
+    name: np.arange(total) < count
+    for name, count in (("clean", clean), ("pgd", pgd), ("worst", worst))
+  }
+  return {
+    "images": list(range(total)),
+    "num_test_images": 1000,
+    "eps": 8 / 255,
+    "num_steps": 20,
+    "restarts": 1,
+    "targets": 3,
+    "queries": 200,
+    "seed": 0,
+    "clean": share(clean, total),
+    "pgd": share(pgd, total),
+    "pgd_num_steps": 10,
+    "after_apgd_ce": share(worst + 2, total),
+    "after_apgd_targeted": share(worst, total),
+    "worst": share(worst, total),
+    "misled": {"apgd_ce": clean - worst - 2, "apgd_targeted": 2, "square": 0},
+    "pgd_missed": pgd - worst,
+    "hits": {name: packed(hits) for name, hits in right.items()},
+  }
+
+
 def rates(successes, control=2):
   """One protocol's success rate in images of 200: one success more with each prototype."""
   by_k = {str(k): share(successes - 5 + k, 200) for k in range(1, 6)}
@@ -252,5 +279,9 @@ def study(backbone="resnet34", *, data="cub", classes=200, seed=0, more=0):
       },
       "training": {network: training(network) for network in NETWORKS},
       "map_quality": {network: map_quality() for network in ("standard", "adversarial")},
+      "robustness": {
+        "standard": robustness(158, 0, 0),
+        "adversarial": robustness(116, 48, 40),
+      },
     }
   )

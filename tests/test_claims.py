@@ -5,12 +5,21 @@ import re
 import numpy as np
 import pytest
 import study_results
-from study_results import accuracies, alteration, drift, head_on_stomach, mean, rates, share
+from study_results import (
+  accuracies,
+  alteration,
+  drift,
+  head_on_stomach,
+  mean,
+  rates,
+  robustness,
+  share,
+)
 
 from jprotop import statistics
 from jprotop.errors import InputError
 from jprotop.experiments.experiment import record_kinds
-from jprotop.experiments.pages import all_claims
+from jprotop.experiments.pages import all_claims, claim_rows, study_summary
 from jprotop.prototypes.accuracy import packed, unpacked
 from jprotop.report import verdicts
 from jprotop.runs.records import FORM, check_results
@@ -232,6 +241,7 @@ def test_whether_a_claim_is_ours_is_a_bool(ours):
 def test_a_claim_without_its_section_is_left_out():
   results = study_results.study()
   del results["accuracy"]["adversarial"], results["success_rate"], results["alteration"]
+  del results["robustness"]
   assert {row["section"] for row in all_claims(results)} == {"Section 3", "App. E", "App. F.2"}
   assert all_claims({}) == []
 
@@ -336,3 +346,76 @@ def test_hits_are_packed_and_unpacked():
   hits = np.random.default_rng(0).random(37) < 0.5
   assert (unpacked(packed(hits), 37) == hits).all()
   assert (unpacked(packed(hits[:0]), 0) == hits[:0]).all()
+
+
+# --- what a claim takes for granted
+
+
+ABOUT_ROBUST_NETWORKS = [
+  "Adversarial training reduces the success rate by more than half (protocol paper)",
+  "Adversarial training reduces the success rate by more than half (protocol authors)",
+  "It does not alleviate the problem entirely (protocol paper)",
+  "It does not alleviate the problem entirely (protocol authors)",
+  "It comes at a drop in accuracy on the test set",
+]
+
+
+UNLIKE = "the networks were not attacked alike"
+
+
+@pytest.mark.parametrize(
+  ("adversarial", "reason"),
+  [
+    # 10 of 200 images more: the interval's lower end is below 5 points.
+    (robustness(116, 60, 10), "this network is not robust"),
+    # PGD does not count, whatever it says.
+    (robustness(116, 100, 2), "this network is not robust"),
+    (None, "robustness was not measured"),
+    ({**robustness(116, 48, 40), "eps": 4 / 255}, UNLIKE),
+    ({**robustness(116, 48, 40), "images": list(range(1, 201))}, UNLIKE),
+    ({**robustness(116, 48, 40), "num_steps": 2}, UNLIKE),
+  ],
+)
+def test_claims_of_adversarial_training_are_untested_unless_it_made_the_network_robust(
+  adversarial, reason
+):
+  results = study_results.study()
+  if adversarial is None:
+    del results["robustness"]["adversarial"]
+  else:
+    results["robustness"]["adversarial"] = adversarial
+  rows = all_claims(results)
+  untested = [row["claim"] for row in rows if row["verdict"] == "untested"]
+  assert untested == ABOUT_ROBUST_NETWORKS
+  check_claims(*rows)
+  row = by_claim(results)[untested[0]]
+  assert row["premise"]["reason"] == reason and row["evidence"].endswith(f": {reason}")
+  # What was measured stands there all the same.
+  assert "15.0% (30/200; 95% CI" in row["evidence"]
+  assert "p_holm" not in by_claim(results)[untested[-1]]
+  shown = {claim["claim"]: claim["verdict"] for claim in claim_rows({"claims": rows})}
+  assert shown[untested[0]] == f"untested: {reason}"
+  summary = study_summary({**results, "claims": rows})
+  assert "5 are untested" in summary and "8 hold here" in summary
+
+
+def test_the_premise_is_the_paired_difference_under_the_worst_attack():
+  results = study_results.study()
+  claim = by_claim(results)[ABOUT_ROBUST_NETWORKS[0]]
+  assert claim["verdict"] == "holds" and claim["premise"]["reason"] == ""
+  assert claim["premise"]["quantity"] == pytest.approx(0.2)
+  assert claim["premise"]["interval"] == list(statistics.tango_interval(40, 0, 200))
+  assert "20.0 points (n = 200; 95% CI" in claim["evidence"]
+  assert "untested" not in study_summary({**results, "claims": all_claims(results)})
+
+
+def test_a_verdict_goes_with_its_premise():
+  row = by_claim(study_results.study())[ABOUT_ROBUST_NETWORKS[0]]
+  with pytest.raises(InputError, match="premise says otherwise"):
+    check_claims({**row, "verdict": "untested"})
+  with pytest.raises(InputError, match="does not go with the interval"):
+    check_claims({**row, "premise": {**row["premise"], "reason": "because"}})
+  unmet = {**row["premise"], "interval": (0.04, 0.3), "reason": "because"}
+  with pytest.raises(InputError, match="premise says otherwise"):
+    check_claims({**row, "premise": unmet})
+  check_claims({**row, "premise": unmet, "verdict": "untested"})

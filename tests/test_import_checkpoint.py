@@ -409,6 +409,14 @@ FEW = {
   "measure.attack.num_steps": 1,
   "measure.success_rate.num_images": 2,
   "measure.success_rate.top_k": 1,
+  **dict.fromkeys(
+    (
+      *(f"measure.robustness.{name}" for name in ("num_images", "num_steps", "targets", "queries")),
+      "measure.transfer.num_images",
+      *(f"measure.universal.num_{name}" for name in ("images", "training_images", "steps")),
+    ),
+    1,
+  ),
 }
 FLAGS = {
   "alteration": {"num_figures": 1},
@@ -422,9 +430,10 @@ def test_every_experiment_takes_it(round_trip, tmp_path, name):
   imported = round_trip[1]
   opened = runs.open_run(imported.workdir, imported.dataset, changes=FEW)
   given = dict(FLAGS.get(name, {}))
-  if name == "ensemble":  # A run on the same images, without those of a validation split: itself.
+  # A run on the same images, without those of a validation split: itself.
+  if flag := {"ensemble": "members", "transfer": "others"}.get(name):
     shutil.copytree(imported.workdir, tmp_path / "member")
-    given["members"] = [str(tmp_path / "member")]
+    given[flag] = [str(tmp_path / "member")]
   record = EXPERIMENTS[name].measure(opened, tmp_path / "out", **given)
   assert record
   check_record(record, EXPERIMENTS[name].record, name)

@@ -104,7 +104,7 @@ def test_tables_are_parts_of_the_stages_that_they_need():
   assert needed["table1"] == {("accuracy", "standard")}
   assert needed["table3"] == {
     (name, network)
-    for name in ("accuracy", "success_rate")
+    for name in ("accuracy", "robustness", "success_rate")
     for network in ("standard", "adversarial")
   }
 

@@ -69,13 +69,13 @@ class Method:
   """How noise is found. Of functions of a module, a second attack compiles nothing.
 
   Attributes:
-    init: (room, numbers, random keys) to a State.
+    init: (room, numbers, random keys) to a State; a method may have Numbers of its own.
     run: (state, objective, room, numbers) to the State `numbers.num_steps` steps on; None: what
       `init` makes is all.
   """
 
-  init: Callable[[Room, Numbers, Key[Array, " B"]], State]
-  run: Callable[[Any, Callable, Room, Numbers], Any] | None
+  init: Callable[[Room, Any, Key[Array, " B"]], State]
+  run: Callable[[Any, Callable, Room, Any], Any] | None
 
 
 def project(

@@ -27,8 +27,9 @@ CLAIMS_CAPTION = (
   "if the whole interval lies more than the margin on the other side. There is no difference "
   "(larger than the margin) if the interval lies within the margin on both sides. Otherwise it is "
   "undecided. Accuracies of the same images are compared image by image, with Tango's interval "
-  "and McNemar's exact p; Holm's p is adjusted for all such claims here. Nothing was tuned to "
-  "make one hold."
+  "and McNemar's exact p; Holm's p is adjusted for all such claims here. A claim is "
+  "untested where what it takes for granted was not found, such as that a network is robust. "
+  "Nothing was tuned to make one hold."
 )
 # The paper's order; what the paper does not have comes after it.
 _SECTIONS = ("Section 3", "Section 4", "App. D.2", "App. E", "App. F.1", "App. F.2")
@@ -43,7 +44,7 @@ def all_claims(results: Results) -> list[dict]:
 
 def _adjusted(claims: list[dict]) -> list[dict]:
   """The claims, those that have a p with Holm's beside it."""
-  tested = [claim for claim in claims if claim.get("p") is not None]
+  tested = [c for c in claims if c.get("p") is not None and c["verdict"] != statistics.UNTESTED]
   for claim, p in zip(tested, statistics.holm([claim["p"] for claim in tested])):
     claim["p_holm"] = float(p)
     claim["evidence"] += f"; Holm's p = {p:.2g}"
@@ -172,19 +173,22 @@ def study_summary(results: Results) -> str:
   text = f"{train['model']['backbone']} on {train['data']['name']}, protocol {train['protocol']}. "
   if claims:
     found = [claim["verdict"] for claim in claims]
-    hold, fail, equal, leave = (
+    hold, fail, equal, leave, untested = (
       f"{(count := found.count(verdict))} {one if count == 1 else more}"
       for verdict, one, more in (
         ("holds", "holds", "hold"),
         ("reversed", "is", "are"),
         ("no difference", "shows", "show"),
         ("undecided", "is", "are"),
+        (statistics.UNTESTED, "is", "are"),
       )
     )
     text += (
       f"Of the claims of the paper that were put to the test, {hold} here, {fail} reversed, "
       f"{equal} no difference that matters, and {leave} left undecided by the images at hand. "
     )
+    if statistics.UNTESTED in found:
+      text += f"{untested} untested, because what they take for granted was not found. "
   attack = results.get("head_on_stomach", {}).get("standard")
   return text + (_attack_summary(attack) if attack else "")
 
@@ -227,9 +231,16 @@ def claim_rows(results: Results) -> list[dict]:
     {
       **claim,
       "claim": f"{claim['claim']} (our own check)" if claim["ours"] else claim["claim"],
+      "verdict": _with_reason(claim),
     }
     for claim in results.get("claims", [])
   ]
+
+
+def _with_reason(claim: Mapping[str, Any]) -> str:
+  """The verdict; of a claim that is untested with the reason."""
+  reason = (claim.get("premise") or {}).get("reason")
+  return f"{claim['verdict']}: {reason}" if reason else claim["verdict"]
 
 
 def _claims(results: Results) -> Section | None:

@@ -33,13 +33,14 @@ from jprotop.experiments.attacking import (
 )
 from jprotop.experiments.experiment import Beside, Experiment, Flag, register
 from jprotop.experiments.map_quality import unless_collapsed
+from jprotop.experiments.robustness_numbers import more_robust
 from jprotop.experiments.success_text import PASSAGES, tell
 from jprotop.files import ensure_folder, write_text
 from jprotop.prototypes import accuracy, selectors
 from jprotop.prototypes.see import see
 from jprotop.report import canvas, success_charts, tables
 from jprotop.report.paper_tables import success_rate
-from jprotop.report.verdicts import Rule, of_difference
+from jprotop.report.verdicts import Rule, of_difference, supposing
 from jprotop.runs import run as runs
 from jprotop.runs.config_keys import names_in
 from jprotop.runs.run import Run
@@ -220,7 +221,7 @@ def claims(results: Mapping[str, Any]) -> list[dict]:
       ("random noise on the same network", control),
       Rule(0.05),
     )
-  return unless_collapsed(found, results)
+  return supposing(more_robust(results), unless_collapsed(found, results))
 
 
 def _in_study(config: Mapping[str, Any], network: str) -> dict:

@@ -25,6 +25,21 @@ class Rule(NamedTuple):
     return f"claimed {self.direction} {self.threshold:g} (margin {self.margin:g})"
 
 
+class Premise(NamedTuple):
+  """What a claim takes for granted: that a difference, as metrics have it, is above a threshold.
+
+  Attributes:
+    what: it is, in words.
+    numbers: None where it was not measured.
+    otherwise: why the claim is untested, where the interval does not lie above the threshold.
+  """
+
+  what: str
+  numbers: dict | None
+  threshold: float
+  otherwise: str
+
+
 # A bootstrap interval of fewer values is too narrow to decide by.
 _FEWEST = 10
 # Of two sides of one claim, the one that agrees less is shown.
@@ -87,6 +102,24 @@ def of_difference(
   )
   row = _row((claim, section, ours), evidence, difference, rule)
   return [_unless_weak(row, of_a, of_b)]
+
+
+def supposing(premise: Premise, rows: Sequence[dict]) -> list[dict]:
+  """The claims, which are "untested" unless their premise is met; their evidence says which."""
+  what, numbers, threshold, reason = premise
+  interval = numbers and numbers["interval"]
+  met = interval is not None and interval[0] > threshold
+  stated = {
+    "premise": what,
+    "quantity": numbers and numbers["value"],
+    "interval": interval,
+    "threshold": threshold,
+    "reason": "" if met else reason,
+  }
+  found = "not measured" if numbers is None else text(numbers)
+  note = f"; premise, {what}: {found}, needed above {threshold:g}" + ("" if met else f": {reason}")
+  verdict = {} if met else {"verdict": statistics.UNTESTED}
+  return [{**row, "premise": stated, "evidence": row["evidence"] + note, **verdict} for row in rows]
 
 
 def of_pairs(difference: dict) -> str:

@@ -17,9 +17,10 @@ import orbax.checkpoint as ocp
 from jprotop.errors import InputError
 from jprotop.files import read_json
 from jprotop.runs import orbax_manager, processes
-from jprotop.runs.config import completed, trained_part
+from jprotop.runs.config import trained_part
 from jprotop.runs.config_checks import check_stored
 from jprotop.runs.config_keys import differences
+from jprotop.runs.config_later import completed
 from jprotop.runs.digests import digest_of_arrays
 from jprotop.runs.sealed import digest_of
 

@@ -11,7 +11,6 @@ trained as its argument, as in --config=demo:altered. The paper needs four:
   adversarial   on images changed by fast FGSM (App. F.1)
 """
 
-import copy
 import dataclasses
 import pathlib
 from typing import Any
@@ -55,6 +54,7 @@ def get_config(network: str = "standard") -> ConfigDict:
   train, measure = config.train, config.measure
   for name in ("seed", "protocol"):
     measure[name] = train.get_oneway_ref(name)
+  measure.robustness.eps = train.adversarial.get_oneway_ref("eps")
   for name in ("name", "parameter", "classes", "seed"):
     measure.alteration[name] = train.alteration.get_oneway_ref(name)
   return config.lock()
@@ -250,34 +250,29 @@ def _measure() -> dict:
       "step_size": Number(2 / 255, 0, 1),
       "num_steps": steps(10),
     },
+    # The worst of three attacks on the classification, with the eps that was trained against:
+    # Auto-PGD on the cross entropy, from so many starts, and on the DLR with so many targets, and
+    # Square Attack. AutoAttack has 100 steps, 1 restart, 9 targets and 5000 queries.
+    "robustness": {
+      "num_images": Number(200, 1, _IMAGES),
+      "eps": Number(8 / 255, 0, 1),
+      "num_steps": Number(20, 1, 100_000),
+      "restarts": Number(1, 1, 1000),
+      "targets": Number(3, 1, 1000),
+      "queries": Number(200, 1, 1_000_000),
+    },
+    # Noise of one network on another.
+    "transfer": {"num_images": Number(30, 1, _IMAGES)},
+    # One pattern of noise for all images, and one for each of some classes.
+    "universal": {
+      "num_images": Number(100, 1, _IMAGES),
+      "num_training_images": Number(100, 1, _IMAGES),
+      "num_classes": Number(2, 1, 100_000),
+      "num_steps": steps(50),
+    },
     # The altered test images, of every network.
     "alteration": _alteration(),
   }
-
-
-# Keys that came after jprotop 0.2, and what that did.
-_LATER = {
-  "train.init.add_on": "fan_out",
-  "train.init.prototypes": "uniform",
-  "train.frozen.parts": 0,
-  "train.frozen.batch_norm": False,
-  "train.adversarial.num_steps": 1,
-  "train.adversarial.weight": 1.0,
-  "train.data.twins": False,
-}
-
-
-def completed(config: dict) -> dict:
-  """A stored config, with the keys that it lacks because they came later; else as it is."""
-  config = copy.deepcopy(config)
-  for key, value in _LATER.items():
-    *sections, name = key.split(".")
-    node = config
-    for section in sections:
-      node = node.setdefault(section, {}) if isinstance(node, dict) else None
-    if isinstance(node, dict):
-      node.setdefault(name, value)
-  return config
 
 
 def trained_part(config: dict) -> dict:

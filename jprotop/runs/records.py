@@ -10,7 +10,7 @@ import msgspec
 
 from jprotop.errors import InputError
 from jprotop.runs.config import NETWORKS
-from jprotop.statistics import Verdict, decide
+from jprotop.statistics import UNTESTED, Verdict, decide
 
 FORM = 4  # of results.json; earlier versions of jprotop wrote others
 _TABLES = ("table1", "table2", "table3", "table4", "targets")
@@ -87,11 +87,29 @@ class Record(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
   """What an experiment found on one network: each experiment's file has a class of its own."""
 
 
+class Premise(msgspec.Struct, forbid_unknown_fields=True):
+  """What a claim takes for granted: that a difference lies above a threshold.
+
+  It is met where the whole interval does; elsewhere `reason` says why the claim is untested.
+  """
+
+  premise: str
+  quantity: float | None
+  interval: tuple[float, float] | None
+  threshold: float
+  reason: str
+
+  def __post_init__(self):
+    met = self.interval is not None and self.interval[0] > self.threshold
+    if bool(self.reason) == met:
+      raise ValueError(f"the reason {self.reason!r} does not go with the interval {self.interval}")
+
+
 class Claim(msgspec.Struct, forbid_unknown_fields=True):
   """What was found of a statement; its verdict follows from the interval, or is left open.
 
-  p is that of a paired difference of shares being none, p_holm the same adjusted for all claims of
-  the study that have one.
+  It is "untested" where its premise is not met, and only there. p is that of a paired difference of
+  shares being none, p_holm the same adjusted for all claims of the study that have one.
   """
 
   claim: str
@@ -103,13 +121,17 @@ class Claim(msgspec.Struct, forbid_unknown_fields=True):
   threshold: float
   direction: str
   margin: float
-  verdict: Verdict
+  verdict: Verdict | Literal["untested"]
+  premise: Premise | None = None
   p: float | None = None
   p_holm: float | None = None
 
   def __post_init__(self):
     found = decide(self.interval, self.threshold, self.direction, self.margin)
-    if self.verdict not in (found, "undecided"):
+    untested = self.premise is not None and bool(self.premise.reason)
+    if untested != (self.verdict == UNTESTED):
+      raise ValueError(f"verdict {self.verdict}, but its premise says otherwise: {self.premise}")
+    if self.verdict not in (found, "undecided", UNTESTED):
       raise ValueError(f"verdict {self.verdict}, but by its interval {self.interval} it is {found}")
 
 
