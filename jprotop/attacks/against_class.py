@@ -126,6 +126,8 @@ def misled(
   found = {name: np.zeros(len(indices), bool) for name in ATTACKS}
   for stage, (name, attack, numbers, tries) in enumerate(_stages(split, label, logits, effort)):
     left = np.flatnonzero(~np.any([*found.values()], axis=0))
+    if not left.size:
+      break
     # The first try on each image, then the second on each that is left, and so on.
     image, target = np.tile(left, tries.shape[1]), tries[left].T.ravel()
     number = np.repeat(np.arange(tries.shape[1]), len(left)) * len(ATTACKS) + stage
