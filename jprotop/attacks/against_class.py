@@ -117,9 +117,8 @@ def misled(
   """Which images of a split each of `ATTACKS` misled, of those that the ones before had left.
 
   Args:
-    indices: which images: such that are classified correctly.
-    logits: of these images as they are.
-    seed: of random starts and squares; an image's depend on nothing else.
+    indices: which images, all of them classified correctly; logits: of these as they are.
+    seed: of random starts and squares.
     batch_size: rows at once.
   """
   label, slots = split.label[indices], parallel.round_up(max(1, min(batch_size, len(indices))))
