@@ -65,6 +65,7 @@ def robustness(clean, pgd, worst, total=200):
     "pgd_num_steps": 10,
     "after_apgd_ce": share(worst + 2, total),
     "after_apgd_targeted": share(worst, total),
+    "after_square": share(worst, total),
     "worst": share(worst, total),
     "misled": {"apgd_ce": clean - worst - 2, "apgd_targeted": 2, "square": 0},
     "pgd_missed": pgd - worst,

@@ -11,6 +11,8 @@ from jprotop.attacks import against_class, apgd, refill
 from jprotop.attacks.against_class import Effort
 from jprotop.attacks.budget import Budget
 from jprotop.attacks.drive import Attack
+from jprotop.experiments.robustness_numbers import summarise
+from jprotop.prototypes.accuracy import unpacked
 
 
 def test_the_targeted_loss_is_equation_7():
@@ -132,3 +134,15 @@ def test_no_image_is_no_work(known):
     network, split, nobody, logits[nobody], Effort(0.1, 2, 1, 1, 2), seed=0, batch_size=6
   )
   assert [hits.shape for hits in found.values()] == [(0,)] * 3
+
+
+def test_the_worst_is_of_all_attacks_and_pgd():
+  clean, pgd = np.array([1, 1, 1, 1, 0], bool), np.array([1, 0, 1, 0, 0], bool)
+  misled = {name: np.zeros(5, bool) for name in against_class.ATTACKS}
+  misled["apgd_ce"][0] = misled["square"][1] = True
+  numbers = summarise(clean, pgd, misled)
+  names = ("clean", "pgd", "after_apgd_ce", "after_apgd_targeted", "after_square", "worst")
+  assert [numbers[name]["count"] for name in names] == [4, 2, 3, 3, 2, 1]
+  assert numbers["misled"] == {"apgd_ce": 1, "apgd_targeted": 0, "square": 1}
+  assert numbers["pgd_missed"] == 1
+  assert unpacked(numbers["hits"]["worst"], 5).tolist() == [False, False, True, False, False]

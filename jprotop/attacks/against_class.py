@@ -117,15 +117,16 @@ def misled(
   """Which images of a split each of `ATTACKS` misled, of those that the ones before had left.
 
   Args:
-    indices: which images: such that are classified correctly.
-    logits: of these images as they are.
-    seed: of random starts and squares; an image's depend on nothing else.
+    indices: which images, all of them classified correctly; logits: of these as they are.
+    seed: of random starts and squares.
     batch_size: rows at once.
   """
   label, slots = split.label[indices], parallel.round_up(max(1, min(batch_size, len(indices))))
   found = {name: np.zeros(len(indices), bool) for name in ATTACKS}
   for stage, (name, attack, numbers, tries) in enumerate(_stages(split, label, logits, effort)):
     left = np.flatnonzero(~np.any([*found.values()], axis=0))
+    if not left.size:
+      break
     # The first try on each image, then the second on each that is left, and so on.
     image, target = np.tile(left, tries.shape[1]), tries[left].T.ravel()
     number = np.repeat(np.arange(tries.shape[1]), len(left)) * len(ATTACKS) + stage

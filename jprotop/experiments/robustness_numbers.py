@@ -39,8 +39,8 @@ class Misled(msgspec.Struct, forbid_unknown_fields=True):
 class Robustness(Record):
   """Accuracies on images of the test set, all on the same ones.
 
-  images are their places there, drawn from the seed; pgd is after the paper's PGD, beside the
-  worst of the attacks, which are tried one after another on images that are still right.
+  images are their places there, drawn from the seed. The attacks are tried one after another on
+  images that are still right; pgd is after the paper's PGD alone, and worst after all.
   """
 
   images: list[int]
@@ -56,6 +56,7 @@ class Robustness(Record):
   pgd_num_steps: int
   after_apgd_ce: Share
   after_apgd_targeted: Share
+  after_square: Share
   worst: Share
   misled: Misled
   pgd_missed: int
@@ -73,16 +74,15 @@ def summarise(
     clean, pgd: which are right, as they are and after PGD.
     misled: by each of `ATTACKS`, which images were right before it and are not after it.
   """
-  right, left = {}, clean
+  after, left = {}, clean
   for name in ATTACKS:
     left = left & ~misled[name]
-    right[name] = left
-  worst = right[ATTACKS[-1]]
+    after[f"after_{name}"] = statistics.share(left)
+  worst = left & pgd
   return {
     "clean": statistics.share(clean),
     "pgd": statistics.share(pgd),
-    "after_apgd_ce": statistics.share(right["apgd_ce"]),
-    "after_apgd_targeted": statistics.share(right["apgd_targeted"]),
+    **after,
     "worst": statistics.share(worst),
     "misled": {name: int(misled[name].sum()) for name in ATTACKS},
     "pgd_missed": int((pgd & ~worst).sum()),
