@@ -115,14 +115,15 @@ def _train() -> dict:
     # The remedied network sees each image altered with this probability.
     "remedy": {"probability": Number(0.5, 0, 1)},
     # What the adversarial network sees: fast_fgsm (the paper's), n_fgsm (its authors take eps as
-    # the step) or pgd (of so many steps), and its numbers, in units of [0, 1]; and how long its
-    # last layer is tuned.
+    # the step) or pgd (of so many steps), and its numbers, in units of [0, 1]; how long its last
+    # layer is tuned, and how many joint epochs it has; 0: as many as the others.
     "adversarial": {
       "method": "fast_fgsm",
       "eps": Number(8 / 255, 0, 1),
       "step_size": Number(10 / 255, 0, 1),
       "num_steps": Number(1, 0, 1000),
       "last_layer_epochs": Number(1, 0, _EPOCHS),
+      "joint_epochs": Number(0, 0, _EPOCHS),
     },
   }
 
@@ -258,6 +259,7 @@ _LATER = {
   "train.frozen.parts": 0,
   "train.frozen.batch_norm": False,
   "train.adversarial.num_steps": 1,
+  "train.adversarial.joint_epochs": 0,
 }
 
 
