@@ -12,7 +12,7 @@ from jprotop.errors import InputError
 from jprotop.runs.config import NETWORKS
 from jprotop.statistics import Verdict, decide
 
-FORM = 3  # of results.json; earlier versions of jprotop wrote others
+FORM = 4  # of results.json; earlier versions of jprotop wrote others
 _TABLES = ("table1", "table2", "table3", "table4", "targets")
 # {experiment: {network: {path below the network's folder: hash}}} of what was written.
 FILES = dict[str, dict[str, dict[str, str]]]
@@ -91,7 +91,8 @@ class Claim(msgspec.Struct, forbid_unknown_fields=True):
   """What was found of a statement; its verdict follows from the interval, or is left open.
 
   p is that of a paired difference of shares being none, p_holm the same adjusted for all claims of
-  the study that have one.
+  the study that have one. detectable is the smallest distance from the threshold that such an
+  interval finds in 8 of 10 samples: see statistics.detectable.
   """
 
   claim: str
@@ -106,6 +107,7 @@ class Claim(msgspec.Struct, forbid_unknown_fields=True):
   verdict: Verdict
   p: float | None = None
   p_holm: float | None = None
+  detectable: float | None = None
 
   def __post_init__(self):
     found = decide(self.interval, self.threshold, self.direction, self.margin)
