@@ -64,13 +64,10 @@ def _draw_rates(
   values = 100 * np.array([rate["value"] for rate in known.values()])
   low, high = 100 * np.array([rate["interval"] for rate in known.values()]).T
   style: dict[str, Any] = {"color": color, "linestyle": dash, "marker": marker, "linewidth": 1.6}
-  if dash == ":":
-    style |= {"markerfacecolor": "white"}
-  if dash == "--":
-    style |= {"alpha": 0.5, "markersize": 4}
+  style |= {":": {"markerfacecolor": "white"}, "--": {"alpha": 0.5}}.get(dash, {})
   bars = np.maximum(0, [values - low, high - values])
   places = np.array(list(known)) + shift
-  axes.errorbar(places, values, bars, capsize=3, label=label, **{"markersize": 5, **style})
+  axes.errorbar(places, values, bars, markersize=5, capsize=3, label=label, **style)
 
 
 def parts(groups: Sequence[str], counts: Sequence[Sequence[int]], *, title: str = "") -> Figure:
