@@ -17,4 +17,5 @@ from jprotop.runs import config as base
 def get_config(network="standard"):
   config = base.get_config(network)
   config.train.init.backbone = "torchvision"
+  config.train.adversarial.joint_epochs = 5  # App. F.1: 10 epochs, with the 5 warm ones.
   return config

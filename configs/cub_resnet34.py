@@ -14,4 +14,5 @@ def get_config(network="standard"):
   config.train.init.backbone = "torchvision"
   config.train.model.backbone = "resnet34"
   config.train.model.prototype_depth = 256
+  config.train.adversarial.joint_epochs = 5  # App. F.1: 10 epochs, with the 5 warm ones.
   return config

@@ -249,3 +249,19 @@ def peak_inside(
   """Whether the first maximum of each map lies in its cells."""
   flat = maps.reshape(len(maps), -1)
   return cells.reshape(len(maps), -1)[np.arange(len(maps)), flat.argmax(axis=1)]
+
+
+def is_off_hull(box: Box, points: Real[np.ndarray, "K 2"]) -> bool:
+  """Whether a pixel box and the convex hull of points (x, y) have no point in common.
+
+  Two convex shapes are apart where they are apart along the normal of an edge of one of them; of
+  the hull, an edge joins two of the points. Without a point there is no hull, so the box is off.
+  """
+  if not len(points):
+    return True
+  ends = np.stack(np.meshgrid([box.x0, box.x1], [box.y0, box.y1]), axis=-1).reshape(-1, 2)
+  along = (points[:, None] - points[None]).reshape(-1, 2)
+  normals = np.concatenate([np.eye(2), np.stack([-along[:, 1], along[:, 0]], axis=1)])
+  of_box, of_hull = ends @ normals.T, points @ normals.T
+  apart = (of_box.max(0) < of_hull.min(0)) | (of_hull.max(0) < of_box.min(0))
+  return bool(apart.any())

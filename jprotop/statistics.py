@@ -206,6 +206,22 @@ def decide(
   return "no difference" if -margin < low and high < margin else "undecided"
 
 
+def detectable(
+  interval: Sequence[float] | None, power: float = 0.8, confidence: float = 0.95
+) -> float | None:
+  """The smallest distance from a threshold that is found with a power by intervals of this width.
+
+  An interval of half width z s leaves out a threshold that is (z + z') s away in `power` of all
+  samples, where s is the standard error, z the normal quantile of the confidence and z' that of
+  the power (Cohen 1988): 1.43 half widths for 80% and 95%. None without an interval, or where it
+  has no width.
+  """
+  if interval is None or interval[0] >= interval[1]:
+    return None
+  z, extra = (float(scipy.stats.norm.ppf(q)) for q in (0.5 + confidence / 2, power))
+  return (interval[1] - interval[0]) / 2 * (z + extra) / z
+
+
 def top_columns(values: Real[np.ndarray, "N P"], k: int) -> Int[np.ndarray, "N min({k},P)"]:
   """Columns of the k highest values of each row, highest first; of equals the first column."""
   return np.argsort(-values, axis=1, kind="stable")[:, :k]

@@ -5,7 +5,7 @@ import copy
 import numpy as np
 
 from jprotop import statistics
-from jprotop.prototypes.accuracy import packed
+from jprotop.prototypes.accuracy import packed, packed_numbers
 from jprotop.runs import results
 from jprotop.runs.config import NETWORKS
 
@@ -18,6 +18,12 @@ def share(count, total):
 def mean(value, half=0.05, total=100):
   """A mean with an interval of the given half width."""
   return {"value": value, "total": total, "interval": [value - half, value + half]}
+
+
+def paired(only_a, only_b, total):
+  """A paired difference, of images that count for one side alone."""
+  places = np.arange(total)
+  return statistics.paired_difference(places < only_a, places >= total - only_b)
 
 
 def accuracies(clean, altered, pgd=0, classes=()):
@@ -73,25 +79,57 @@ def robustness(clean, pgd, worst, total=200):
   }
 
 
-def rates(successes, control=2):
-  """One protocol's success rate in images of 200: one success more with each prototype."""
-  by_k = {str(k): share(successes - 5 + k, 200) for k in range(1, 6)}
+def rates(successes, control=2, dropped=0):
+  """One protocol's success rate in 200 images: one success more with each prototype, and one less
+  where the class is to be kept. The control succeeds on the first images, whose class it keeps.
+
+  `dropped` of the last images could not be attacked.
+  """
+  moved, kept = (_success_at(count, dropped) for count in (successes, successes - 1))
+  noise = [1] * control + [0] * (200 - control)
   return {
-    "num_images": 200,
-    "num_not_attackable": 0,
+    "num_images": 200 - dropped,
     "num_fewer_than_asked": 0,
     "sample": sample(200),
     "top_k": 5,
     "seed": 0,
     "budget": budget(),
-    "rate_at": by_k,
+    **_rates(moved),
     "prediction_kept": share(successes - 1, successes),
     "success_and_prediction_kept": share(successes - 1, 200),
-    "control": {
-      "num_not_attackable": 0,
-      "rate_at": {str(k): share(control, 200) for k in range(1, 6)},
+    "kept": _rates(kept),
+    "control": {**_rates(noise), "kept": _rates(noise)},
+    "displacement": {
+      "distance_cells": mean(3.0, total=successes - 1),
+      "distance_share": mean(0.4, total=successes - 1),
+      "margin": mean(1.5, total=successes - 1),
+      "off_part": share(successes - 2, successes - 1),
+      "off_bird": share(1, successes - 1),
     },
     "parts": None,
+    "images": {
+      "index": list(range(200)),
+      "moved": moved,
+      "kept": kept,
+      "control_moved": noise,
+      "control_kept": noise,
+    },
+  }
+
+
+def _success_at(count, dropped):
+  """Of 200 images: `count` successes, the last four of them with prototypes 2 to 5."""
+  late = [2, 3, 4, 5]
+  return [1] * (count - 4) + late + [0] * (200 - count - dropped) + [None] * dropped
+
+
+def _rates(success_at):
+  attacked = [at for at in success_at if at is not None]
+  counts = {str(k): sum(0 < at <= k for at in attacked) for k in range(1, 6)}
+  return {
+    "num_not_attackable": 200 - len(attacked),
+    "rate_at": {k: share(count, len(attacked)) for k, count in counts.items()},
+    "rate_of_all_at": {k: share(count, 200) for k, count in counts.items()},
   }
 
 
@@ -123,9 +161,17 @@ def head_on_stomach(**metrics):
     "moved_to_target": share(18, 20),
     "control_moved": share(0, 20),
     "moved_and_prediction_kept": share(17, 20),
+    "control_moved_and_prediction_kept": share(0, 20),
+    "success_minus_control": paired(17, 0, 20),
+    "success_exceeds_clean_maximum": share(15, 17),
+    "success_exceeds_clean_maximum_by": mean(1.9, total=17),
+    "success_share_below_own": mean(0.98, half=0.01, total=17),
     "prediction_kept": share(19, 20),
     "exceeds_clean_maximum": share(15, 20),
-    "exceeds_clean_maximum_by": mean(1.9),
+    "exceeds_clean_maximum_by": mean(1.4, total=20),
+    "share_below_own": mean(0.9, total=20),
+    "psnr": mean(38.0, total=20),
+    "ssim": mean(0.95, half=0.01, total=20),
     "clean_peak_in_target": share(0, 20),
     **similarities,
     "largest_change": 8 / 255,
@@ -167,6 +213,7 @@ def drift(drop, overlap=0.3, kept=5, top_kept=30):
     "top_k_overlap": overlap,
     "rank_correlation": 0.4,
     "cell_shift": 1.0,
+    "shift": drop / 10,
   }
   return {
     "num_images": 100,
@@ -174,10 +221,30 @@ def drift(drop, overlap=0.3, kept=5, top_kept=30):
     "top_k_order_kept": share(kept, 100),
     "top_prototype_kept": share(top_kept, 100),
     "cell_moved": share(50, 100),
+    "right_group_clean": share(60, 100),
+    "right_group_altered": share(90, 100),
   }
 
 
-def alteration(drop, top_kept=30):
+def image_rows(drop, overlap, kept, top_kept):
+  """The `per_image` of an `alteration` record: 100 images of altered classes, then 100 others.
+
+  Drops are 0.25 around their mean, other for each mean.
+  """
+  noise = np.random.default_rng(round(abs(1000 * drop))).normal(size=100)
+  noise = np.tile((noise - noise.mean()) / noise.std(), 2)
+  places = np.tile(np.arange(100), 2)
+  return {
+    "altered_class": packed(np.arange(200) < 100),
+    "similarity_drop": packed_numbers(drop + 0.25 * noise),
+    "shift": packed_numbers(drop / 10 + 0.1 * noise),
+    "top_k_overlap": packed_numbers(overlap + 0.05 * noise),
+    "top_k_order_kept": packed(places < kept),
+    "top_prototype_kept": packed(places < top_kept),
+  }
+
+
+def alteration(drop, top_kept=30, *, overlap=0.3, kept=5):
   """The `alteration` record of one network."""
   names = ("paper", "altered_classes", "other_classes", "all")
   return {
@@ -190,7 +257,8 @@ def alteration(drop, top_kept=30):
     "num_prototypes": 2000,
     "shown": [3, 17],
     "num_figures_asked": 2,
-    "selections": {name: drift(drop, top_kept=top_kept) for name in names},
+    "selections": {name: drift(drop, overlap, kept, top_kept) for name in names},
+    "per_image": image_rows(drop, overlap, kept, top_kept),
   }
 
 
@@ -269,7 +337,7 @@ def study(backbone="resnet34", *, data="cub", classes=200, seed=0, more=0):
       },
       "alteration": {
         "altered": alteration(2.5),
-        "standard": alteration(0.1),
+        "standard": alteration(0.1, top_kept=95, overlap=0.9, kept=80),
         "remedied": alteration(0.4),
       },
       "accuracy": {

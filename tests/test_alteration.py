@@ -14,6 +14,7 @@ from jprotop.experiments import alteration_numbers as numbers_of
 from jprotop.experiments.alteration_numbers import Alteration, Sightings
 from jprotop.experiments.experiment import Beside
 from jprotop.prototypes import selectors
+from jprotop.prototypes.accuracy import unpacked, unpacked_numbers
 from jprotop.prototypes.see import Network, see
 from jprotop.runs import run as runs
 from jprotop.runs.records import check_record
@@ -28,6 +29,22 @@ def _seen(seed, *, levels=5):
   )
   activations = rng.integers(0, levels, (count, prototypes)).astype(np.float32)
   return Sightings(rng.random((count, classes)), activations, cell.astype(np.int16))
+
+
+LABEL = np.arange(30) % 3
+PROTOTYPE_CLASS = (0, 0, 1, 1, 2, 2)
+
+
+def _rows(altered, clean, label=LABEL, classes=(0, 2), prototypes=PROTOTYPE_CLASS, top_k=5):
+  return {
+    **numbers_of.per_image(altered, clean, top_k=top_k),
+    **numbers_of.by_kind(altered, clean, label, classes, prototypes),
+  }
+
+
+def _drift(altered, clean, label, classes, prototypes=PROTOTYPE_CLASS, top_k=5):
+  rows = _rows(altered, clean, label, classes, prototypes, top_k)
+  return numbers_of.drift(rows, label, altered.prediction, classes)
 
 
 def _slow_row(altered, clean, i, k):
@@ -51,6 +68,10 @@ def _slow_row(altered, clean, i, k):
     "top_prototype_kept": top == other,
     "cell_moved": (y0, x0) != (y1, x1),
     "cell_shift": ((y0 - y1) ** 2 + (x0 - x1) ** 2) ** 0.5,
+    # Prototypes 2 and 3 are of class 1, which is not altered.
+    "shift": np.mean([a[p] - b[p] for p in (0, 1, 4, 5)]) - np.mean([a[p] - b[p] for p in (2, 3)]),
+    "right_group_clean": (clean.logits[i].argmax() == 1) == (LABEL[i] == 1),
+    "right_group_altered": (altered.logits[i].argmax() == 1) == (LABEL[i] == 1),
   }
 
 
@@ -71,7 +92,7 @@ def test_one_pass_sees_what_the_network_says(tiny):
 @pytest.mark.parametrize("top_k", [1, 3, 9])
 def test_every_image_equals_its_slow_twin(top_k):
   altered, clean = _seen(1), _seen(2)
-  rows = numbers_of.per_image(altered, clean, top_k=top_k)
+  rows = _rows(altered, clean, top_k=top_k)
   for i in range(30):
     for name, value in _slow_row(altered, clean, i, top_k).items():
       assert rows[name][i] == pytest.approx(value), name
@@ -92,8 +113,8 @@ def test_what_decides_is_the_prediction_on_the_altered_version():
     Sightings(np.array([logits]), np.ones((1, 2)), np.zeros((1, 2, 2), int))
     for logits in ([1.0, 0.0], [0.0, 1.0])
   )
-  assert numbers_of.drift(right, wrong, label, (0,))["paper"]["num_images"] == 1
-  assert numbers_of.drift(wrong, right, label, (0,))["paper"]["num_images"] == 0
+  assert _drift(right, wrong, label, (0,), (0, 1))["paper"]["num_images"] == 1
+  assert _drift(wrong, right, label, (0,), (0, 1))["paper"]["num_images"] == 0
 
 
 def test_an_artefact_that_one_class_is_told_by_shows_in_its_drop_and_not_in_the_control():
@@ -104,7 +125,7 @@ def test_an_artefact_that_one_class_is_told_by_shows_in_its_drop_and_not_in_the_
   artefact[label == 0, 2] += 3  # prototype 2 answers to the artefacts
   logits, cell = np.eye(2)[label], np.zeros((40, 4, 2), np.int16)
   altered, clean = Sightings(logits, artefact, cell), Sightings(logits, activations, cell)
-  numbers = numbers_of.drift(altered, clean, label, (0,), top_k=2)
+  numbers = _drift(altered, clean, label, (0,), (1, 1, 0, 0), top_k=2)
   drop, control = numbers["paper"]["similarity_drop"], numbers["other_classes"]
   assert drop["value"] == pytest.approx(3) and drop["total"] == 20
   assert drop["interval"] == pytest.approx([3, 3])
@@ -113,11 +134,57 @@ def test_an_artefact_that_one_class_is_told_by_shows_in_its_drop_and_not_in_the_
   assert control["rank_correlation"]["value"] == pytest.approx(1)
   assert numbers["paper"]["rank_correlation"]["value"] < 1
   assert numbers["all"]["cell_moved"]["count"] == 0
+  # One of the two prototypes of the altered class answers to the artefacts, by 3.
+  assert numbers["paper"]["shift"]["value"] == pytest.approx(1.5)
+  assert control["shift"]["value"] == pytest.approx(0)
+
+
+def test_a_change_without_meaning_lowers_the_top_prototype_and_shifts_nothing():
+  """The winner's curse: noise makes both drops positive, but not the shift."""
+  rng = np.random.default_rng(4)
+  level, cell = rng.uniform(0, 1, (400, 6)), np.zeros((400, 6, 2), np.int16)
+  altered, clean = (
+    Sightings(np.eye(3)[np.arange(400) % 3], (level + rng.normal(0, 0.5, level.shape)), cell)
+    for _ in range(2)
+  )
+  found = _drift(altered, clean, np.arange(400) % 3, (0, 2))["all"]
+  for name in ("similarity_drop", "similarity_drop_reverse"):
+    assert found[name]["interval"][0] > 0.1
+  low, high = found["shift"]["interval"]
+  assert low < 0 < high
+
+
+def test_a_network_that_takes_artefacts_for_the_class_is_of_the_wrong_kind_without_them():
+  """As such a network predicts: class 0 where there are artefacts, class 1 where there are none."""
+  label, nothing = np.repeat([0, 1], 10), np.zeros((20, 2))
+  altered, clean = (
+    Sightings(np.eye(2)[np.full(20, c)], nothing, np.zeros((20, 2, 2), int)) for c in (0, 1)
+  )
+  found = _drift(altered, clean, label, (0,), (0, 1), top_k=2)
+  kinds = {
+    group: tuple(
+      found[group][f"right_group_{version}"]["count"] for version in ("clean", "altered")
+    )
+    for group in ("altered_classes", "other_classes")
+  }
+  assert kinds == {"altered_classes": (0, 10), "other_classes": (10, 0)}
+
+
+@pytest.mark.parametrize(
+  ("prototypes", "wanted"), [(2000, 5), (400, 2), (1200, 3), (24, 2), (100, 2), (1, 1)]
+)
+def test_the_top_prototypes_are_the_papers_share_and_two_at_least(prototypes, wanted):
+  assert numbers_of.scaled_top_k(prototypes) == wanted
+
+
+def test_without_prototypes_of_one_kind_there_is_no_shift():
+  found = _drift(_seen(1), _seen(2), LABEL, (0, 2), prototypes=(0, 0, 0, 2, 2, 2))["all"]
+  assert found["shift"] == {"value": None, "total": 0, "interval": None}
 
 
 def test_a_group_without_images_has_no_numbers():
   label = np.zeros(30, int)
-  numbers = numbers_of.drift(_seen(1), _seen(2), label, (0,))["other_classes"]
+  numbers = _drift(_seen(1), _seen(2), label, (0,))["other_classes"]
   assert numbers.pop("num_images") == 0
   assert all(n["value"] is None and n["total"] == 0 for n in numbers.values())
 
@@ -125,7 +192,7 @@ def test_a_group_without_images_has_no_numbers():
 def test_undefined_rank_correlations_are_left_out_and_the_count_says_so():
   altered, clean = _seen(1, levels=1000), _seen(2, levels=1000)
   altered.activations[:4] = 1.0
-  numbers = numbers_of.drift(altered, clean, np.zeros(30, int), (0,))["all"]
+  numbers = _drift(altered, clean, np.zeros(30, int), (0,))["all"]
   assert (numbers["num_images"], numbers["rank_correlation"]["total"]) == (30, 26)
   json.dumps(numbers, allow_nan=False)
 
@@ -164,7 +231,7 @@ def test_the_command_writes_numbers_arrays_and_pictures(opened, tmp_path):
   assert (record["alteration"], record["trained_on"]) == ("jpeg", "standard")
   test, classes = opened.dataset.test, opened.scheme.classes
   assert record["classes"] == [opened.class_names[c] for c in classes]
-  assert (record["parameter"], record["top_k"], record["num_prototypes"]) == (20, 5, 6)
+  assert (record["parameter"], record["top_k"], record["num_prototypes"]) == (20, 2, 6)
   with np.load(tmp_path / "alteration.npz") as file:
     arrays = dict(file)
   covered = np.isin(arrays["labels"], classes)
@@ -178,6 +245,12 @@ def test_the_command_writes_numbers_arrays_and_pictures(opened, tmp_path):
   drop = [altered[i, p] - clean[i, p] for i, p in enumerate(top)]
   assert found["all"]["similarity_drop"]["value"] == pytest.approx(np.mean(drop), abs=1e-5)
   assert set(record["shown"]) <= set(np.flatnonzero(right if right.any() else covered))
+  shift = unpacked_numbers(record["per_image"]["shift"])
+  assert shift.mean() == pytest.approx(found["all"]["shift"]["value"], abs=1e-6)
+  kept = unpacked(record["per_image"]["top_prototype_kept"], len(test))
+  assert (kept == (top == clean.argmax(axis=1))).all()
+  assert (unpacked(record["per_image"]["altered_class"], len(test)) == covered).all()
+  assert opened.class_names[classes[0]] in printed
   names = {path.name for path in (tmp_path / "figures").iterdir()}
   assert {
     "alteration_drop.png", "alteration_artefacts.png", "alteration_example_0.png"

@@ -62,18 +62,20 @@ class Scripted:
   """An attack whose outcome is set beforehand; it keeps what it was asked.
 
   `after[i][rank]` is the map on the attacked image, whose pixels all are 100 i + rank; `chained`
-  what `find` says of it for the next prototype.
+  what `find` says of it for the next prototype; `classes[i][rank]` the class seen there, by default
+  0, which is that of the clean image.
   """
 
-  def __init__(self, after, chained=None):
+  def __init__(self, after, chained=None, classes=None):
     self.after, self.chained = np.array(after), chained
+    self.classes = np.zeros(self.after.shape[:2], int) if classes is None else np.array(classes)
     self.attacks, self.finds = [], []
 
   def attack(self, rows, rank, source, target):
     self.attacks.append((rows.tolist(), rank, source, target))
     names = (100 * rows + rank).astype(np.float32)
     image = np.broadcast_to(names[:, None, None, None], (len(rows), SIZE, SIZE, 3))
-    logits = np.array([[0.0, 1.0] if rank else [1.0, 0.0]] * len(rows))
+    logits = np.eye(2)[self.classes[rows, rank]]
     return Views(image, self.after[rows, rank], np.zeros((len(rows), 1)), logits)
 
   def find(self, images, prototype):
@@ -81,6 +83,9 @@ class Scripted:
     return np.stack([self.chained] * len(images))
 
   def run(self, subjects, rules):
+    return self.run_both(subjects, rules).moved
+
+  def run_both(self, subjects, rules):
     return attack_in_turn(subjects, rules, self.attack, self.find)
 
 
@@ -95,15 +100,42 @@ def test_s_of_the_made_maps():
 def test_an_image_leaves_with_its_success_and_its_result_stays():
   subjects = made_subjects([[hot(0, 0)] * 3] * 4)
   network = Scripted([[MOVES, STAYS, STAYS], [STAYS] * 3, [STAYS, MOVES, STAYS], [STAYS] * 3])
-  outcome = network.run(subjects, PAPER)
+  outcome, kept = network.run_both(subjects, PAPER)
   assert [(rows, rank) for rows, rank, *_ in network.attacks] == [
     ([0, 1, 2, 3], 0), ([1, 2, 3], 1), ([1, 3], 2)
   ]  # fmt: skip
   assert outcome.rank.tolist() == [0, -1, 1, -1]
   assert outcome.num_tried.tolist() == [1, 3, 2, 3]
   assert outcome.attackable.all()
-  assert outcome.prediction.tolist() == [0, -1, 1, -1]
+  assert outcome.prediction.tolist() == [0, -1, 0, -1]
   assert (outcome.map[[0, 2]] == MOVES).all() and (outcome.map[[1, 3]] == 0).all()
+  # Higher at (3, 3) than anywhere in S, which is the cell (0, 0).
+  assert outcome.margin == pytest.approx(
+    [MOVES[3, 3] - MOVES[0, 0], 0, MOVES[3, 3] - MOVES[0, 0], 0]
+  )
+  assert all((getattr(kept, name) == value).all() for name, value in vars(outcome).items())
+
+
+def test_an_attack_goes_on_until_the_class_is_kept_and_the_first_success_stays():
+  subjects = made_subjects([[hot(0, 0)] * 3] * 4)
+  after = [[MOVES, MOVES, MOVES], [MOVES, STAYS, MOVES], [MOVES] * 3, [STAYS, MOVES, STAYS]]
+  classes = [[1, 0, 0], [1, 0, 1], [0, 1, 1], [0, 0, 0]]
+  network = Scripted(after, classes=classes)
+  moved, kept = network.run_both(subjects, PAPER)
+  assert [rows for rows, *_ in network.attacks] == [[0, 1, 2, 3], [0, 1, 3], [1]]
+  assert moved.rank.tolist() == [0, 0, 0, 1] and moved.num_tried.tolist() == [1, 1, 1, 2]
+  assert moved.prediction.tolist() == [1, 1, 0, 0]
+  assert kept.rank.tolist() == [1, -1, 0, 1] and kept.num_tried.tolist() == [2, 3, 1, 2]
+  assert kept.prediction.tolist() == [0, -1, 0, 0]
+
+
+def test_an_image_that_is_dropped_after_its_first_success_keeps_that():
+  subjects = made_subjects([[hot(0, 0), COVERING]] * 2)
+  network = Scripted([[MOVES, MOVES]] * 2, classes=[[1, 0], [0, 0]])
+  moved, kept = network.run_both(subjects, Rules(drop_covered=True))
+  assert moved.rank.tolist() == [0, 0] and moved.attackable.all()
+  assert kept.rank.tolist() == [-1, 0]
+  assert kept.attackable_within.tolist() == [[True, False], [True, True]]
 
 
 def test_when_all_have_succeeded_nothing_more_is_attacked():
@@ -198,7 +230,7 @@ def test_the_rate_at_k_is_that_of_a_run_with_k_prototypes(rules):
     def find(_, prototype):
       return chained[prototype // 10, prototype % 10]
 
-    outcome = attack_in_turn(made_subjects(maps[:, :top_k]), rules, network.attack, find)
+    outcome = attack_in_turn(made_subjects(maps[:, :top_k]), rules, network.attack, find).moved
     return success_numbers.rates(outcome, top_k), outcome.attackable
 
   all_rates, attackable = rates(5)
@@ -267,7 +299,7 @@ def attack_all(tiny, subjects, rules, *, batch_size=4, objective="move"):
     batch_size=batch_size,
     title="",
   )
-  return attack_in_turn(subjects, rules, *functions)
+  return attack_in_turn(subjects, rules, *functions).moved
 
 
 def slow_attack(tiny, subjects, rules):

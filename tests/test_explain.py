@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from miniature import split_of
 
-from jprotop import regions
+from jprotop import regions, statistics
 from jprotop.errors import InputError
 from jprotop.experiments import explain as explain_command
 from jprotop.prototypes import accuracy, explain
@@ -91,9 +91,12 @@ def test_nearest_patches_are_those_of_the_loop(tiny, pictures, said, batch_size)
       assert np.abs(np.subtract(found["box"][q, rank], box)).max() <= 1
 
 
-def test_purity_counts_patches_of_the_own_class():
-  share = explain.purity(np.array([[0, 0, 1], [2, 1, 1]]), np.array([0, 1]))
-  assert (share["count"], share["total"]) == (4, 6)
+def test_purity_is_a_mean_over_prototypes_as_is_its_interval():
+  """Six of twelve patches, but three prototypes: the patches of one are alike."""
+  label = np.array([[0, 0, 0, 0], [2, 2, 2, 2], [1, 1, 0, 0]])
+  found = explain.purity(label, np.array([0, 1, 1]))
+  assert (found["value"], found["total"]) == (0.5, 3)
+  assert found["interval"] == statistics.mean([1, 0, 0.5])["interval"]
 
 
 @pytest.mark.parametrize(
@@ -243,7 +246,7 @@ def test_the_command_writes_arrays_texts_and_pages(opened, tmp_path):
   assert near["prototypes"].tolist() == [5, 1] and near["train_box"].shape == (2, 3, 4)
   # The patch that a prototype was pushed onto is at distance 0.
   assert near["train_sq_dist"][:, 0].max() < 1e-3
-  assert record["purity"]["test"]["total"] == 6
+  assert record["purity"]["test"]["total"] == 2
   names = {path.name for path in (tmp_path / "figures").iterdir()}
   assert names == {"explain_0.png", "nearest_0.png", "nearest_2.png"}
 

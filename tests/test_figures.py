@@ -472,15 +472,16 @@ def test_the_report_explains_the_similarity_of_the_run(config, said, unsaid, tmp
   np.testing.assert_allclose(report.MAX_LOG_SIMILARITY, -np.log(similarity.EPSILON))
 
 
-def test_a_higher_score_is_counted_over_all_attacked_images(tmp_path):
-  """Not over those on which the prototype moved."""
-  attack = study_results.head_on_stomach(exceeds_clean_maximum=SHARE)
+def test_a_higher_score_is_told_of_the_successes_and_named_where_it_is_of_all(tmp_path):
+  attack = study_results.head_on_stomach(
+    exceeds_clean_maximum=study_results.share(15, 20), success_exceeds_clean_maximum=SHARE
+  )
   results = {"config": _config(), "head_on_stomach": {"standard": attack}}
-  page = pages.write_run_report(tmp_path, results).read_text("utf-8")
-  (name,) = re.findall(r"<td>([^<]*scores higher in S_noisy[^<]*)</td>", _plain(page))
-  assert name.startswith("Attacked images on which")
+  page = _plain(pages.write_run_report(tmp_path, results).read_text("utf-8"))
+  for first, counts in (("Of the successes: the", "19/20"), ("Over all attacked images,", "15/20")):
+    assert re.search(rf"<td>{first}[^<]*scores higher in S_noisy[^<]*</td><td>[^<]*{counts}", page)
   summary = pages.run_summary(results, "standard")
-  assert "(19/20; 95% CI 76.4-99.1%) of the attacked images it scored higher" in summary
+  assert "(19/20; 95% CI 76.4-99.1%) of these successes it scored higher" in summary
 
 
 def test_an_empty_run_still_makes_a_report(tmp_path):

@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from jprotop import regions
+from jprotop import regions, statistics
 from jprotop.attacks import cases as attack_cases
+from jprotop.attacks import visibility
 from jprotop.attacks.budget import Budget
 from jprotop.attacks.cases import RULES, Target
 from jprotop.data.alterations import jpeg
@@ -324,11 +325,13 @@ def made_record():
     "control_similarity_map": np.array(control),
     "clean_logits": np.array([[2.0, 1], [2, 1], [1, 2]]),
     "attacked_logits": np.array([[3.0, 1], [0, 1], [1, 9]]),
+    "control_logits": np.array([[1.0, 3], [2, 1], [1, 2]]),
   }
 
 
 def test_summarise_counts_what_it_says():
-  result = hos.summarise(made_record(), ["stomach", "least active", "stomach"])
+  record = made_record()
+  result = hos.summarise(record, ["stomach", "least active", "stomach"])
   numbers = result["metrics"]
   counts = {k: v["count"] for k, v in numbers.items() if isinstance(v, dict) and "count" in v}
   assert counts == {
@@ -336,10 +339,17 @@ def test_summarise_counts_what_it_says():
     "exceeds_clean_maximum": 2,
     "prediction_kept": 2,
     "moved_and_prediction_kept": 1,
+    # Random noise moved the first image's prototype, and changed its class.
+    "control_moved_and_prediction_kept": 0,
+    "success_exceeds_clean_maximum": 1,
     "clean_peak_in_target": 0,
     "control_moved": 1,
   }
-  assert all(numbers[name]["total"] == 3 for name in counts)
+  assert all(numbers[name]["total"] == 3 for name in counts if name[:7] != "success")
+  assert numbers["success_exceeds_clean_maximum"]["total"] == 1
+  assert numbers["success_minus_control"] == statistics.paired_difference(
+    [True, False, False], [False] * 3
+  )
   means = {k: v["value"] for k, v in numbers.items() if isinstance(v, dict) and k not in counts}
   assert means == {
     "similarity_source_before": pytest.approx(3),
@@ -347,7 +357,14 @@ def test_summarise_counts_what_it_says():
     "similarity_target_before": pytest.approx(0.5),
     "similarity_target_after": pytest.approx(10 / 3),
     "exceeds_clean_maximum_by": pytest.approx((1 - 0.5 + 0.5) / 3),
+    # Of the one success alone.
+    "success_exceeds_clean_maximum_by": pytest.approx(1),
+    "success_minus_control": pytest.approx(1 / 3),
+    # Two images changed by 0.03 everywhere; the third not at all.
+    "psnr": pytest.approx(-20 * np.log10(0.03), abs=1e-4),
+    "ssim": pytest.approx(np.mean(visibility.ssim(record["images"], record["attacked"]))),
   }
+  assert (numbers["psnr"]["total"], numbers["ssim"]["total"]) == (2, 3)
   assert numbers["largest_change"] == pytest.approx(0.03, abs=1e-6)
   noise = {k: v["control_moved"]["count"] for k, v in result["by_target"].items()}
   assert noise == {"stomach": 1, "least active": 0}
@@ -378,14 +395,17 @@ def test_movements_count_who_really_went_from_head_to_stomach():
 
 
 def test_percentiles_are_of_all_activations_on_clean_images():
-  activations = np.array([[1.0, 2.5, 3, 3.5], [3.75, 4, 5, 6]])
+  activations = np.array([[1.0, 2.5, 3, 3.5, 0, 2], [3.75, 4, 5, 6, 0, 7]])
   rule = ["cells"] * 3
   numbers = hos.summarise(made_record(), rule, activations=activations)["metrics"]
   # After the attack 4, 2.5 and 3.5 in S_noisy; what is equal is not below.
-  assert numbers["share_below_attacked"]["value"] == pytest.approx((5 + 1 + 3) / 8 / 3)
+  assert numbers["share_below_attacked"]["value"] == pytest.approx((7 + 4 + 6) / 12 / 3)
   assert numbers["share_below_attacked"]["total"] == 3
-  # All four of the first image, one of the second's four.
-  assert numbers["share_below_4"]["value"] == pytest.approx((4 / 4 + 1 / 4) / 2)
+  # Of the same prototype: 0, 3 and 5.
+  assert numbers["share_below_own"]["value"] == pytest.approx((2 / 2 + 0 / 2 + 1 / 2) / 3)
+  assert numbers["success_share_below_own"] == statistics.mean([1.0])
+  # All six of the first image, two of the second's.
+  assert numbers["share_below_4"]["value"] == pytest.approx((6 / 6 + 2 / 6) / 2)
   assert numbers["share_below_4"]["total"] == 2
   linear = hos.summarise(made_record(), rule, activations=activations, log_similarity=False)
   assert "share_below_4" not in linear["metrics"]
@@ -412,6 +432,8 @@ def test_rows_per_image():
     "cells_in_source_and_target": 0,
     "prototype_sits_on": "head",
     "moved_to_target": True,
+    "control_moved": True,
+    "clean_maximum": 3,
     "similarity_source_before": 3,
     "similarity_source_after": 2,
     "similarity_target_before": 0.5,

@@ -155,7 +155,8 @@ def test_the_pruned_run_opens_and_says_what_it_should(opened, tmp_path, monkeypa
   assert numbers["pruned_from"] == str(opened.workdir)
   assert (numbers["num_pruned"], numbers["pruned"]) == (2, [1, 4])
   assert numbers["accuracy_pruned"] == numbers["accuracy_after"]
-  assert numbers["purity"]["count"] == 3 + 4 + 2 + 4
+  purity = numbers["purity"]
+  assert (purity["value"], purity["total"]) == ((3 + 4 + 2 + 4) / 16, 4)
   model, variables, info = jprotop.load(str(tmp_path / "new"))
   assert model.prototype_class == (0, 1, 1, 2) and info["finished"]
   for name, array in info["provenance"].as_arrays().items():

@@ -3,8 +3,9 @@
 import cv2
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from scipy import optimize
 
 from jprotop import regions
 from jprotop.errors import InputError
@@ -211,3 +212,33 @@ def test_tight_boxes_are_those_of_each_mask(seed):
   for place in np.ndindex(4, 3):
     wanted = regions.tight_box(masks[place]) if masks[place].any() else (0, 0, 0, 0)
     assert tuple(found[place]) == wanted
+
+
+places = st.tuples(st.integers(0, 20), st.integers(0, 20))
+
+
+def slow_off_hull(box, points):
+  """Whether no weights of the points, which sum to 1, give a place in the box: a linear program."""
+  if not len(points):
+    return True
+  x, y = points.T
+  found = optimize.linprog(
+    np.zeros(len(points)),
+    A_ub=[x, -x, y, -y],
+    b_ub=[box.x1, -box.x0, box.y1, -box.y0],
+    A_eq=[np.ones(len(points))],
+    b_eq=[1],
+  )
+  return not found.success
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+  st.lists(st.tuples(*[st.integers(0, 20)] * 2), max_size=6), st.tuples(*[st.integers(0, 20)] * 2)
+)
+@example([(0, 0), (20, 20)], (10, 2))
+def test_a_box_is_off_the_hull_where_they_share_no_point(points, corner):
+  y, x = corner
+  box = regions.Box(y, y + 3, x, x + 4)
+  points = np.array(points, float).reshape(-1, 2)
+  assert regions.is_off_hull(box, points) == slow_off_hull(box, points)

@@ -17,6 +17,7 @@ def rates(*counts, total=10):
 def numbers(*counts):
   return {
     "num_images": 10, "top_k": len(counts), "rate_at": rates(*counts),
+    "kept": {"rate_at": rates(*[count - 1 for count in counts])},
     "control": {"rate_at": rates(*[0] * len(counts))},
   }  # fmt: skip
 
@@ -26,15 +27,20 @@ def test_rates_by_k_with_their_controls():
   axes = figure.axes[0]
   lines = [line for line in axes.get_lines() if line.get_marker() in "os"]
   shown = [np.round(line.get_ydata()).tolist() for line in lines]
-  assert [30, 60, 90] in shown and [50, 50, 100] in shown and shown.count([0, 0, 0]) == 2
+  assert (
+    [30, 60, 90] in shown
+    and [20, 50, 80] in shown
+    and [50, 50, 100] in shown
+    and shown.count([0, 0, 0]) == 2
+  )
   labels = [text.get_text() for text in figure.legends[0].get_texts()]
-  assert labels[0] == "paper, n = 10" and "authors, random noise, n = 10" in labels
+  assert labels[0] == "paper, class kept, n = 10" and "authors, random noise, n = 10" in labels
   canvas.png_bytes(figure)
 
 
 def test_a_rate_of_no_image_is_not_drawn():
   nothing = {"num_images": 0, "top_k": 1, "rate_at": rates(0, total=0)}
-  nothing["control"] = {"rate_at": rates(0, total=0)}
+  nothing["control"] = nothing["kept"] = {"rate_at": rates(0, total=0)}
   figure = success_charts.success_at_k({"authors": nothing})
   assert not figure.axes[0].get_lines()
   with pytest.raises(InputError, match="at least one"):

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 
 from jprotop.attacks.cases import RULES, Rules, draw_correct
-from jprotop.attacks.in_turn import Outcome, Subjects
+from jprotop.attacks.in_turn import Outcome, Outcomes, Subjects
 from jprotop.data.own_images import Images
 from jprotop.data.parts import GROUPS, PARTS
 from jprotop.errors import InputError
-from jprotop.experiments import success_numbers, success_rate
+from jprotop.experiments import displacement, success_numbers, success_rate
 from jprotop.experiments.experiment import Beside
 from jprotop.prototypes import accuracy
 from jprotop.runs import run as runs
@@ -56,8 +56,22 @@ def made(points=BIRDS):
     rank=np.array([0, 1, 2, -1, 0]),
     map=np.stack([hot(3, 3), hot(3, 0), hot(0, 0), 0 * hot(0, 0), hot(3, 3)]),
     prediction=np.array([2, 0, 0, -1, 1]),
+    margin=np.array([1.0, 2.0, 3.0, 0.0, 1.0]),
   )
-  return subjects, outcome
+  # Going on until the class is kept leads to nothing on image 1.
+  kept = dataclasses.replace(
+    outcome,
+    rank=np.array([0, -1, 2, -1, 0]),
+    num_tried=np.array([1, 3, 3, 3, 1]),
+    map=np.stack([hot(3, 3), 0 * hot(0, 0), hot(0, 0), 0 * hot(0, 0), hot(3, 3)]),
+    prediction=np.array([2, -1, 0, -1, 1]),
+    margin=np.array([1.0, 0.0, 3.0, 0.0, 1.0]),
+  )
+  return subjects, Outcomes(outcome, kept)
+
+
+def both(outcome):
+  return Outcomes(outcome, outcome)
 
 
 def counted(share):
@@ -65,11 +79,9 @@ def counted(share):
 
 
 def test_rates_count_attackable_images_within_the_first_k():
-  subjects, outcome = made()
-  nobody = Outcome(
-    always([True] * 4 + [False]), *([np.full(5, -1)] * 2), outcome.map, outcome.prediction
-  )
-  found = success_numbers.summarise(subjects, outcome, nobody)
+  subjects, outcomes = made()
+  nobody = dataclasses.replace(outcomes.moved, rank=np.full(5, -1))
+  found = success_numbers.summarise(subjects, outcomes, both(nobody))
   assert (found["num_images"], found["num_not_attackable"], found["top_k"]) == (4, 1, 3)
   assert {k: counted(s) for k, s in found["rate_at"].items()} == {
     "1": (1, 4), "2": (2, 4), "3": (3, 4)
@@ -77,15 +89,30 @@ def test_rates_count_attackable_images_within_the_first_k():
   assert counted(found["prediction_kept"]) == (2, 3)
   assert counted(found["success_and_prediction_kept"]) == (2, 4)
   assert {counted(s) for s in found["control"]["rate_at"].values()} == {(0, 4)}
+  assert {k: counted(s) for k, s in found["kept"]["rate_at"].items()} == {
+    "1": (1, 4), "2": (1, 4), "3": (2, 4)
+  }  # fmt: skip
+  # The image that was left out as a failure.
+  assert {k: counted(s) for k, s in found["rate_of_all_at"].items()} == {
+    "1": (1, 5), "2": (2, 5), "3": (3, 5)
+  }  # fmt: skip
+  assert found["images"] == {
+    "index": [0, 1, 2, 3, 4],
+    "moved": [1, 2, 3, 0, None],
+    "kept": [1, 0, 3, 0, None],
+    "control_moved": [0, 0, 0, 0, None],
+    "control_kept": [0, 0, 0, 0, None],
+  }
 
 
 def test_the_control_is_counted_over_its_own_images():
-  subjects, outcome = made()
-  few = Outcome(
-    always([True, True, False, False, False]), outcome.num_tried, np.array([1, -1, 0, -1, -1]),
-    outcome.map, outcome.prediction,
-  )  # fmt: skip
-  found = success_numbers.summarise(subjects, outcome, few)["control"]
+  subjects, outcomes = made()
+  few = dataclasses.replace(
+    outcomes.moved,
+    attackable_within=always([True, True, False, False, False]),
+    rank=np.array([1, -1, 0, -1, -1]),
+  )
+  found = success_numbers.summarise(subjects, outcomes, both(few))["control"]
   assert {k: counted(s) for k, s in found["rate_at"].items()} == {
     "1": (0, 2), "2": (1, 2), "3": (1, 2)
   }  # fmt: skip
@@ -93,29 +120,52 @@ def test_the_control_is_counted_over_its_own_images():
 
 
 def test_each_k_counts_over_the_images_that_k_prototypes_leave_to_attack():
-  subjects, outcome = made()
+  subjects, (outcome, _) = made()
   # Images 0 to 2 succeed; 3 fails and is dropped at prototype 3; 4 has nothing to attack before.
   within = np.array([[1, 1, 1], [1, 1, 1], [1, 1, 1], [1, 1, 0], [0, 0, 1]], bool)
   outcome = dataclasses.replace(outcome, attackable_within=within, rank=np.array([0, 1, 2, -1, 2]))
-  found = success_numbers.summarise(subjects, outcome, outcome)
+  found = success_numbers.summarise(subjects, both(outcome), both(outcome))
   assert {k: counted(s) for k, s in found["rate_at"].items()} == {
     "1": (1, 4), "2": (2, 4), "3": (4, 4)
+  }  # fmt: skip
+  # Both bounds: the dropped image left out, and as a failure.
+  assert {k: counted(s) for k, s in found["rate_of_all_at"].items()} == {
+    "1": (1, 5), "2": (2, 5), "3": (4, 5)
   }  # fmt: skip
   assert (found["num_images"], found["num_not_attackable"]) == (4, 1)
 
 
 def test_nothing_attackable_is_no_number_and_no_error():
-  subjects, outcome = made()
-  nothing = Outcome(
-    always([False] * 5), np.zeros(5, int), np.full(5, -1), outcome.map, np.full(5, -1)
+  subjects, (outcome, _) = made()
+  nothing = both(
+    dataclasses.replace(outcome, attackable_within=always([False] * 5), rank=np.full(5, -1))
   )
   found = success_numbers.summarise(subjects, nothing, nothing)
   assert found["num_images"] == 0 and found["rate_at"]["3"]["value"] is None
   assert json.dumps(found, allow_nan=False)
 
 
+def test_how_far_the_successes_that_keep_the_class_moved():
+  """Image 0 from the beak's cell to the belly's, image 2 from (0, 3), no part, to the beak's."""
+  found = success_numbers.summarise(*made(), made()[1])["displacement"]
+  assert found["distance_cells"]["value"] == pytest.approx((np.hypot(3, 3) + 3) / 2)
+  assert found["distance_share"]["value"] == pytest.approx((np.hypot(3, 3) + 3) / 2 / 4)
+  assert found["margin"]["value"] == pytest.approx(2)
+  assert counted(found["off_part"]) == (1, 1)  # image 2 sat on none
+  assert counted(found["off_bird"]) == (0, 0)  # two points are no outline
+
+
+def test_off_the_bird_is_outside_of_the_hull_of_its_parts():
+  bird = BIRD.copy()
+  bird[PARTS.index("tail")] = (2, 29, 1)  # lower left: the upper right corner is off
+  found = success_numbers.summarise(*made(np.stack([bird] * 5)), made()[1])["displacement"]
+  assert counted(found["off_bird"]) == (0, 2)
+  maps = np.stack([hot(0, 3), hot(3, 3), hot(3, 0), hot(1, 1)])
+  assert displacement.off_bird(maps, np.stack([bird] * 4), SIZE).tolist() == [True] + [False] * 3
+
+
 def test_from_which_part_to_which():
-  subjects, outcome = made()
+  subjects, (outcome, _) = made()
   parts = success_numbers.count_parts(subjects, outcome)
   assert parts["groups"] == [*GROUPS, "background"]
   moved = {
@@ -130,8 +180,10 @@ def test_from_which_part_to_which():
 
 
 def test_images_without_annotated_parts_have_no_part():
-  assert success_numbers.count_parts(*made(np.stack([UNKNOWN] * 5))) is None
-  parts = success_numbers.count_parts(*made(np.stack([BIRD, *[UNKNOWN] * 4])))
+  subjects, (outcome, _) = made(np.stack([UNKNOWN] * 5))
+  assert success_numbers.count_parts(subjects, outcome) is None
+  subjects, (outcome, _) = made(np.stack([BIRD, *[UNKNOWN] * 4]))
+  parts = success_numbers.count_parts(subjects, outcome)
   assert np.sum(parts["counts"]) == 1
   rows = success_numbers.per_image(*made(np.stack([BIRD, *[UNKNOWN] * 4])))
   assert [row["to_part"] for row in rows] == ["stomach", None, None, None, None]
@@ -148,7 +200,10 @@ def test_a_row_an_image():
     "from_part": "stomach",
     "to_part": "background",
     "prediction_kept": False,
+    "success_with_class_kept_at": None,
+    "margin": None,
   }
+  assert (rows[2]["success_with_class_kept_at"], rows[2]["margin"]) == (3, 3.0)
   assert (rows[3]["success_at"], rows[3]["prototype"], rows[3]["prediction_kept"]) == (None,) * 3
   assert [row["attackable"] for row in rows] == [True] * 4 + [False]
 
@@ -230,6 +285,7 @@ def test_measure_writes_both_protocols_and_the_ablation(open_with, run, tmp_path
     assert rows[name]["rate"] == found[name]["rate_at"]["2"]
     assert rows[name]["rate_first"] == found[name]["rate_at"]["1"]
     assert rows[name]["prediction_kept"] == found[name]["prediction_kept"]
+    assert rows[name]["kept"] == found[name]["kept"]["rate_at"]["2"]
 
 
 def test_measure_takes_one_protocol_and_images_that_another_network_gets_right(

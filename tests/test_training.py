@@ -12,6 +12,7 @@ import pytest
 from jax.experimental.compilation_cache import compilation_cache
 
 import jprotop
+from configs import cub_resnet18, cub_resnet34
 from jprotop.attacks.budget import Budget
 from jprotop.data import batches
 from jprotop.errors import InputError
@@ -572,6 +573,17 @@ def test_the_adversarial_network_has_last_layer_passes_of_its_own(cache):
 
   assert epochs("standard") == EPOCHS
   assert epochs("adversarial") == {**EPOCHS, "last_layer": 1}
+  config = make_config(cache, **{"train.adversarial.joint_epochs": 7})
+  assert epochs("standard") == EPOCHS
+  assert epochs("adversarial") == {**EPOCHS, "last_layer": 1, "joint": 7}
+
+
+@pytest.mark.parametrize("config", [cub_resnet18, cub_resnet34])
+def test_adversarial_training_takes_the_paper_s_ten_epochs(config):
+  """App. F.1: the networks of Table 3."""
+  plan = phases.phases_of(config.get_config("adversarial").to_dict())
+  epochs = {phase.name: phase.epochs for phase in plan}
+  assert epochs["warm"] + epochs["joint"] == 10
 
 
 def test_a_training_goes_on_under_settings_that_it_does_not_depend_on(run, cache, copy):

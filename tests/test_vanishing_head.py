@@ -82,6 +82,9 @@ def test_summarise_counts_what_it_says():
     "drop": pytest.approx((1 + 3 + 1.5) / 3),
     "control_drop": pytest.approx(1 / 3),
     "relative_drop": pytest.approx((0.25 + 0.75 + 0.75) / 3),
+    # No picture of these was changed.
+    "psnr": None,
+    "ssim": pytest.approx(1),
   }
   linear = vanishing_head.summarise(prototype, seen, log_similarity=False)
   assert numbers.keys() - linear.keys() == {"relative_drop", "halved", "control_halved"}

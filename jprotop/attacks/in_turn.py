@@ -1,13 +1,16 @@
 """The attack behind the success rate (App. F.1): an image's top prototypes, one after another.
 
 An image's most activated prototypes are attacked in turn, each from the clean image, until one is
-found more strongly outside the place S where it was than inside. Protocol `paper`: S is where the
+found more strongly outside the place S where it was than inside, and the predicted class is kept.
+So there are two outcomes of one attack: the first success whatever the class, which is App. F.1's,
+and the first with the class kept. Protocol `paper`: S is where the
 prototype is found on the clean image, and S_noisy is its exact complement. `attack_cases.Rules`
 says where the reference code does otherwise.
 """
 
 import dataclasses
 from collections.abc import Callable
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float, Float32, Int
@@ -45,15 +48,17 @@ class Subjects:
 
 @dataclasses.dataclass(frozen=True)
 class Outcome:
-  """What came of the attacks on N images.
+  """What came of the attacks on N images, by one rule of what a success is.
 
   Attributes:
     attackable_within: column k - 1 says whether an image could be attacked had it but its first k
       prototypes: one of them was attacked, and it was not dropped at any of them.
-    num_tried: prototypes that were attacked.
+    num_tried: prototypes that were attacked, up to the success.
     rank: the place among its prototypes of the one that succeeded, from 0; -1: none.
     map: that prototype's map on the attacked image; 0 where none succeeded.
     prediction: the class seen in that image; -1 where none succeeded.
+    margin: by how much its map is higher outside the S of the success test than inside; 0 where
+      none succeeded.
   """
 
   attackable_within: Bool[np.ndarray, "N K"]
@@ -61,11 +66,19 @@ class Outcome:
   rank: Int[np.ndarray, " N"]
   map: Float[np.ndarray, "N h w"]
   prediction: Int[np.ndarray, " N"]
+  margin: Float[np.ndarray, " N"]
 
   @property
   def attackable(self) -> Bool[np.ndarray, " N"]:
     """With all K prototypes; the other images count in no number about all K."""
     return self.attackable_within[:, -1]
+
+
+class Outcomes(NamedTuple):
+  """Two outcomes of one attack: the prototype moved (App. F.1), and the class was kept, too."""
+
+  moved: Outcome
+  kept: Outcome
 
 
 Cells = Bool[np.ndarray, "n h w"]
@@ -109,46 +122,82 @@ def check_top_k(top_k: int, num_prototypes: int) -> None:
     )
 
 
+class _Goal:
+  """How far each of N images has come towards one kind of success."""
+
+  def __init__(self, subjects: Subjects):
+    count, top_k = subjects.prototypes.shape
+    self.num_tried, self.rank = np.zeros(count, int), np.full(count, -1)
+    self.dropped_at = np.full(count, top_k)  # A round; top_k: in none.
+    self.map, self.margin = np.zeros_like(subjects.maps[:, 0]), np.zeros(count)
+    self.prediction = np.full(count, -1)
+
+  def drop(self, rows: Int[np.ndarray, " n"], rank: int) -> None:
+    self.dropped_at[rows[self.rank[rows] < 0]] = rank
+
+  def note(
+    self,
+    rows: Int[np.ndarray, " n"],
+    rank: int,
+    reached: Bool[np.ndarray, " n"],
+    margin: Float[np.ndarray, " n"],
+    views: Views,
+  ) -> None:
+    """What was seen of `rows` after a round; those that succeeded before keep what they have."""
+    waiting = self.rank[rows] < 0
+    self.num_tried[rows[waiting]] += 1
+    now = waiting & reached
+    done = rows[now]
+    self.rank[done], self.margin[done] = rank, margin[now]
+    self.map[done] = views.similarity_map[now]
+    self.prediction[done] = views.logits[now].argmax(axis=1)
+
+  def outcome(self, first_tried: Int[np.ndarray, " N"], top_k: int) -> Outcome:
+    rounds = np.arange(top_k)
+    attackable = (first_tried[:, None] <= rounds) & (self.dropped_at[:, None] > rounds)
+    return Outcome(attackable, self.num_tried, self.rank, self.map, self.prediction, self.margin)
+
+
 class _Tally:
   """How far each of N images has come; `note` fills it in, round by round."""
 
   def __init__(self, subjects: Subjects):
     count, self.top_k = subjects.prototypes.shape
-    self.waiting = np.ones(count, bool)
+    self.subjects, self.waiting = subjects, np.ones(count, bool)
     self.latest = subjects.images.image.copy()  # as each was attacked last
-    # Rounds; top_k: in none.
-    self.first_tried, self.dropped_at = (np.full(count, self.top_k) for _ in range(2))
-    self.num_tried, self.rank = np.zeros(count, int), np.full(count, -1)
-    self.prediction, self.map = np.full(count, -1), np.zeros_like(subjects.maps[:, 0])
+    self.first_tried = np.full(count, self.top_k)  # A round; top_k: none.
+    self.moved, self.kept = _Goal(subjects), _Goal(subjects)
 
   def drop(self, rows: Int[np.ndarray, " n"], rank: int) -> None:
-    self.dropped_at[rows], self.waiting[rows] = rank, False
+    self.waiting[rows] = False
+    for goal in (self.moved, self.kept):
+      goal.drop(rows, rank)
 
   def note(self, rows: Int[np.ndarray, " n"], rank: int, tested: Cells, views: Views) -> None:
     """What was seen of `rows` after the attack of a round; `tested` is S of its success test."""
-    self.num_tried[rows] += 1
     self.first_tried[rows] = np.minimum(self.first_tried[rows], rank)
     self.latest[rows] = views.image
     outside, inside = (
       regions.max_over_cells(views.similarity_map, cells) for cells in (~tested, tested)
     )
     moved = outside > inside
-    done = rows[moved]
-    self.waiting[done], self.rank[done] = False, rank
-    self.map[done] = views.similarity_map[moved]
-    self.prediction[done] = views.logits[moved].argmax(axis=1)
+    kept = moved & (views.logits.argmax(axis=1) == self.subjects.prediction[rows])
+    for goal, reached in ((self.moved, moved), (self.kept, kept)):
+      goal.note(rows, rank, reached, outside - inside, views)
+    self.waiting[rows[kept]] = False
 
-  def outcome(self) -> Outcome:
-    rounds = np.arange(self.top_k)
-    attackable = (self.first_tried[:, None] <= rounds) & (self.dropped_at[:, None] > rounds)
-    return Outcome(attackable, self.num_tried, self.rank, self.map, self.prediction)
+  def outcomes(self) -> Outcomes:
+    moved, kept = (goal.outcome(self.first_tried, self.top_k) for goal in (self.moved, self.kept))
+    return Outcomes(moved, kept)
 
 
-def attack_in_turn(subjects: Subjects, rules: Rules, attack: Round, find_map: Find) -> Outcome:
-  """Attacks every image's prototypes until one succeeds: round r takes the r-th of each image.
+def attack_in_turn(subjects: Subjects, rules: Rules, attack: Round, find_map: Find) -> Outcomes:
+  """Attacks every image's prototypes until one succeeds and the class that the network sees is
+  kept: round r takes the r-th of each image.
 
   A success is strict: higher somewhere outside S than anywhere inside. An image leaves with its
-  first success. A prototype whose S covers the grid cannot be attacked: the next one is tried, or,
+  first success that keeps the class; what came after its first success does not change `moved`. A
+  prototype whose S covers the grid cannot be attacked: the next one is tried, or,
   by `rules.drop_covered`, the image is dropped.
   """
   tally = _Tally(subjects)
@@ -171,7 +220,7 @@ def attack_in_turn(subjects: Subjects, rules: Rules, attack: Round, find_map: Fi
     if rules.rectangular_target:
       target = np.stack([regions.cells_bounding_box(cells) for cells in target])
     tally.note(rows, rank, tested, attack(rows, rank, source, target))
-  return tally.outcome()
+  return tally.outcomes()
 
 
 def _sources(maps: Float[np.ndarray, "n h w"], subjects: Subjects, rules: Rules) -> Cells:

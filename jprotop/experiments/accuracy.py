@@ -22,20 +22,17 @@ from jprotop.attacks import class_pgd
 from jprotop.attacks.budget import Budget
 from jprotop.data.alterations import Scheme
 from jprotop.data.dataset import Split
+from jprotop.experiments.accuracy_claims import claims
 from jprotop.experiments.attacking import budget_flags, rows_of
 from jprotop.experiments.experiment import Beside, Experiment, Flag, Passage, Pictures, register
-from jprotop.experiments.robustness_numbers import more_robust
 from jprotop.files import ensure_folder
 from jprotop.prototypes import accuracy, selectors
 from jprotop.prototypes.see import see
 from jprotop.report import canvas, curves, tables
 from jprotop.report.paper_tables import NETWORK_NAMES
-from jprotop.report.verdicts import Rule, closes, of_metric, supposing
 from jprotop.runs.records import Paired, Record, Share
 from jprotop.runs.run import Run
 
-# A difference of accuracies that is too small to matter.
-_SMALL = 0.02
 _SHARES = ("clean", "altered", "altered_every_class", "pgd_accuracy")
 
 
@@ -164,57 +161,6 @@ def tell(record: Mapping[str, Any], out: pathlib.Path) -> Iterator[str]:
     for name in _SHARES:
       text = tables.format_metric(numbers[name])
       yield f"{split} accuracy, {name.replace('_', ' '):<20} {text}"
-
-
-def _gap(results: Mapping[str, Any], network: str) -> dict | None:
-  found = _tested(results, network)
-  return found and found["altered_minus_clean"]
-
-
-def _tested(results: Mapping[str, Any], network: str) -> dict | None:
-  return results.get("accuracy", {}).get(network, {}).get("test")
-
-
-def _between(results: Mapping[str, Any], name: str, a: str, b: str) -> dict | None:
-  """How much more often network a is right than network b, on the same test images."""
-  of_a, of_b = (_tested(results, network) for network in (a, b))
-  if of_a is None or of_b is None or of_a[name]["total"] != of_b[name]["total"]:
-    return None
-  total = of_a[name]["total"]
-  return statistics.paired_difference(
-    *(accuracy.unpacked(record["hits"][name], total) for record in (of_a, of_b))
-  )
-
-
-def claims(results: Mapping[str, Any]) -> list[dict]:
-  """What App. E and F say of accuracies."""
-  gaps = {network: _gap(results, network) for network in ("altered", "remedied")}
-  return [
-    *of_metric(
-      "Accuracy falls on the original test set",
-      "App. E",
-      ("accuracy of the altered network, altered minus original", gaps["altered"]),
-      Rule(_SMALL),
-    ),
-    *supposing(
-      more_robust(results),
-      of_metric(
-        "It comes at a drop in accuracy on the test set",
-        "App. F.1",
-        (
-          "standard minus adversarial training",
-          _between(results, "clean", "standard", "adversarial"),
-        ),
-        Rule(_SMALL),
-      ),
-    ),
-    *closes(
-      "Altering training images at random closes most of the gap in accuracy",
-      ("altered minus original, with augmentation", gaps["remedied"]),
-      ("without", gaps["altered"]),
-      margin=_SMALL,
-    ),
-  ]
 
 
 def _rows(found: Mapping[str, Any]) -> list[dict]:

@@ -20,8 +20,9 @@ from jprotop.data import batches, own_images
 from jprotop.data.alterations import ALTERATIONS, Scheme
 from jprotop.data.dataset import Split
 from jprotop.experiments import alteration_numbers as numbers_of
+from jprotop.experiments.alteration_claims import claims
 from jprotop.experiments.alteration_numbers import Alteration, Sightings
-from jprotop.experiments.alteration_text import PASSAGES, claims, tell
+from jprotop.experiments.alteration_text import PASSAGES, tell
 from jprotop.experiments.attacking import rows_of, source_of, view_of
 from jprotop.experiments.experiment import Beside, Experiment, Flag, register, whole_numbers
 from jprotop.files import atomic_path, ensure_folder
@@ -31,7 +32,6 @@ from jprotop.report import alteration_charts, alteration_panels, canvas
 from jprotop.report.page import View
 from jprotop.runs.run import Run
 
-_TOP_K = 5
 _CHARTED = 75  # prototypes in Figures 10 to 15
 
 
@@ -58,22 +58,28 @@ def measure(
     own_images.from_split(split, np.array(shown))  # A bad index is said now, not after the work.
   ensure_folder(out / "figures")
   altered_split = split.altered(scheme.of_every_class())
-  size = min(run.config["compute"]["evaluation_batch_size"], len(split))
-  altered, clean = (
-    Sightings(**see(run.network, version, selectors.cells, batch_size=size, title=title))
-    for title, version in (("altered images", altered_split), ("original images", split))
-  )
-  classes = scheme.altered_classes(len(run.class_names))
-  selections = numbers_of.drift(altered, clean, split.label, classes, top_k=_TOP_K)
+  altered = _look(run, altered_split, "altered images")
+  clean = _look(run, split, "original images")
   asked = num_figures if shown is None else None
   if shown is None:
+    classes = scheme.altered_classes(len(run.class_names))
     groups = numbers_of.selections(split.label, altered.prediction, classes)
     shown = draw_images(groups, num_figures, run.config["measure"]["seed"])
-  record = {**_setting(run), "shown": shown, "num_figures_asked": asked, "selections": selections}
+  record = {
+    **_setting(run),
+    "shown": shown,
+    "num_figures_asked": asked,
+    **_numbers(run, split, altered, clean),
+  }
   _write_arrays(out / "alteration.npz", split, altered, clean)
   _write_charts(out / "figures", altered_split, altered, clean, record, _title(scheme))
   _write_examples(out / "figures", run, altered_split, altered, shown)
   return record
+
+
+def _look(run: Run, split: Split, title: str) -> Sightings:
+  size = min(run.config["compute"]["evaluation_batch_size"], len(split))
+  return Sightings(**see(run.network, split, selectors.cells, batch_size=size, title=title))
 
 
 def _setting(run: Run) -> dict:
@@ -85,8 +91,21 @@ def _setting(run: Run) -> dict:
     "classes": run.altered_class_names,
     "trained_on": run.config["train"]["network"],
     "trained_as_measured": run.trained_scheme == scheme,
-    "top_k": min(_TOP_K, available),
+    "top_k": numbers_of.scaled_top_k(available),
     "num_prototypes": available,
+  }
+
+
+def _numbers(run: Run, split: Split, altered: Sightings, clean: Sightings) -> dict:
+  """What the two looks differ by, for each group of images and for each image."""
+  classes, prototypes = run.scheme.altered_classes(len(run.class_names)), run.model.prototype_class
+  rows = {
+    **numbers_of.per_image(altered, clean, top_k=numbers_of.scaled_top_k(len(prototypes))),
+    **numbers_of.by_kind(altered, clean, split.label, classes, prototypes),
+  }
+  return {
+    "selections": numbers_of.drift(rows, split.label, altered.prediction, classes),
+    "per_image": numbers_of.packed_rows(rows, split.label, classes),
   }
 
 

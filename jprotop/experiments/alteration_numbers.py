@@ -6,7 +6,8 @@ prototypes are compared.
 
 The most activated prototype of one version is picked for its height there, so that even a change
 without any meaning tends to make both drops positive. What the artefacts add is seen beside the
-reverse drop, the other classes, and a network that never saw artefacts.
+reverse drop, the other classes, and a network that never saw artefacts; and in `shift`, which picks
+no prototype.
 """
 
 import dataclasses
@@ -17,6 +18,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int, Shaped
 
 from jprotop import statistics
+from jprotop.prototypes.accuracy import packed, packed_numbers
 from jprotop.runs.records import Mean, Record, Share
 
 
@@ -34,6 +36,24 @@ class Selection(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
   rank_correlation: Mean
   cell_moved: Share
   cell_shift: Mean
+  shift: Mean
+  right_group_clean: Share
+  right_group_altered: Share
+
+
+class ImageRows(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+  """Values of all test images, in their order, as `prototypes.accuracy.packed` and
+  `packed_numbers` write them: so that networks can be compared image by image.
+
+  altered_class says which are of an altered class; the others are those of `per_image`.
+  """
+
+  altered_class: str
+  similarity_drop: str
+  shift: str
+  top_k_overlap: str
+  top_k_order_kept: str
+  top_prototype_kept: str
 
 
 class Alteration(Record):
@@ -53,6 +73,7 @@ class Alteration(Record):
   shown: list[int]
   num_figures_asked: int | None
   selections: dict[str, Selection]
+  per_image: ImageRows
 
 
 @dataclasses.dataclass(frozen=True)
@@ -95,7 +116,16 @@ def selections(
   }
 
 
-def per_image(altered: Sightings, clean: Sightings, *, top_k: int = 5) -> dict[str, np.ndarray]:
+def scaled_top_k(num_prototypes: int) -> int:
+  """How many prototypes are an image's top ones: 5 of the paper's 2000, and as large a share of
+  others; at least two, which have an order."""
+  return min(num_prototypes, max(2, round(_TOP_SHARE * num_prototypes)))
+
+
+_TOP_SHARE = 5 / 2000
+
+
+def per_image(altered: Sightings, clean: Sightings, *, top_k: int) -> dict[str, np.ndarray]:
   """How far the explanations of the two versions of each image differ, [N] each.
 
   Returns:
@@ -131,6 +161,59 @@ def per_image(altered: Sightings, clean: Sightings, *, top_k: int = 5) -> dict[s
   }
 
 
+def by_kind(
+  altered: Sightings,
+  clean: Sightings,
+  label: Int[np.ndarray, " N"],
+  classes: Sequence[int],
+  prototype_class: Sequence[int] | Int[np.ndarray, " P"],
+) -> dict[str, np.ndarray]:
+  """What the two versions of each image say of altered classes and of the others, [N] each.
+
+  Args:
+    classes: those that are altered in training.
+
+  Returns:
+    shift: see `shift_of`.
+    right_group_clean, right_group_altered: the class predicted for that version is an altered one
+      exactly where the image's class is.
+  """
+  covered = np.isin(label, classes)
+  return {
+    "shift": shift_of(altered, clean, np.isin(prototype_class, classes)),
+    "right_group_clean": np.isin(clean.prediction, classes) == covered,
+    "right_group_altered": np.isin(altered.prediction, classes) == covered,
+  }
+
+
+def shift_of(
+  altered: Sightings, clean: Sightings, of_altered: Bool[np.ndarray, " P"]
+) -> Float[np.ndarray, " N"]:
+  """By how much the artefacts raise an image's activations, altered minus clean: the mean over the
+  prototypes of altered classes, minus the mean over the others. NaN where one kind has none.
+
+  No prototype is picked for its height, so that a change without meaning leaves it at 0.
+  """
+  raised = altered.activations.astype(np.float64) - clean.activations
+  if of_altered.all() or not of_altered.any():
+    return np.full(len(raised), np.nan)
+  return raised[:, of_altered].mean(axis=1) - raised[:, ~of_altered].mean(axis=1)
+
+
+def packed_rows(
+  rows: dict[str, Shaped[np.ndarray, " N"]],
+  label: Int[np.ndarray, " N"],
+  classes: Sequence[int],
+) -> dict[str, str]:
+  """The `ImageRows` of the rows."""
+  kept = {"altered_class": np.isin(label, classes), **rows}
+  fields = {name: kept[name] for name in ImageRows.__struct_fields__}
+  return {
+    name: packed(values) if values.dtype == bool else packed_numbers(values)
+    for name, values in fields.items()
+  }
+
+
 def summarise(rows: dict[str, Shaped[np.ndarray, " N"]], chosen: Bool[np.ndarray, " N"]) -> dict:
   """Shares and means of `per_image` over the images that are chosen.
 
@@ -149,14 +232,15 @@ def summarise(rows: dict[str, Shaped[np.ndarray, " N"]], chosen: Bool[np.ndarray
 
 
 def drift(
-  altered: Sightings,
-  clean: Sightings,
+  rows: dict[str, Shaped[np.ndarray, " N"]],
   label: Int[np.ndarray, " N"],
+  prediction: Int[np.ndarray, " N"],
   classes: Sequence[int],
-  *,
-  top_k: int = 5,
 ) -> dict[str, dict]:
-  """The numbers of the JPEG experiment for each of `selections`, with counts and intervals."""
-  rows = per_image(altered, clean, top_k=top_k)
-  groups = selections(label, altered.prediction, classes)
+  """The numbers of the JPEG experiment for each of `selections`, with counts and intervals.
+
+  Args:
+    rows: of `per_image` and `by_kind`.
+  """
+  groups = selections(label, prediction, classes)
   return {name: summarise(rows, chosen) for name, chosen in groups.items()}

@@ -44,14 +44,15 @@ from jprotop.files import atomic_path, write_json
 from jprotop.prototypes import accuracy, explain
 from jprotop.report import tables
 from jprotop.runs import run as runs
-from jprotop.runs.records import Record, Share
+from jprotop.runs.records import Mean, Record
 from jprotop.runs.run import Run
 
 _NEAREST = 5
 
 
 class Explain(Record):
-  """What was explained; purity by split, the share of nearest patches of the prototype's class.
+  """What was explained; purity by split, of a prototype's nearest patches the share of its class:
+  the mean over prototypes.
 
   num_images_asked is how many were to be drawn; None where it was said which.
   """
@@ -62,7 +63,7 @@ class Explain(Record):
   unreadable: list[str]
   explained: list[dict[str, Any]]
   nearest: int | None = None
-  purity: dict[str, Share] | None = None
+  purity: dict[str, Mean] | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -238,8 +239,11 @@ def tell(record: Mapping[str, Any], out: pathlib.Path) -> Iterator[str]:
     if "ensemble" in entry:
       yield f"  the ensemble: {entry['ensemble']['class']} (score {entry['ensemble']['score']:.2f})"
   yield from (f"  not read: {message}" for message in record["unreadable"])
-  for name, share in (record.get("purity") or {}).items():
-    yield f"nearest {name} patches of the prototype's class {tables.format_share(share)}"
+  for name, purity in (record.get("purity") or {}).items():
+    yield (
+      f"nearest {name} patches of the prototype's class, mean share over prototypes "
+      f"{tables.format_metric(purity)}"
+    )
   yield f"figures in {out}/figures, arrays in {out}/explain.npz, texts in {out}/explain.json"
 
 

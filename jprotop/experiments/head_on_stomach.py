@@ -23,8 +23,6 @@ for each of clean, attacked and control (random noise of the same size) NAME_sim
 
 import dataclasses
 import pathlib
-from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 
@@ -53,13 +51,11 @@ from jprotop.experiments.experiment import (
   register,
 )
 from jprotop.experiments.head_on_stomach_numbers import HeadOnStomach
-from jprotop.experiments.head_on_stomach_text import PASSAGES, tell
+from jprotop.experiments.head_on_stomach_text import PASSAGES, claims, tell
 from jprotop.files import atomic_path, ensure_folder
 from jprotop.prototypes import selectors
 from jprotop.prototypes.see import see
 from jprotop.report import canvas, curves, panels
-from jprotop.report.verdicts import Rule, of_difference, of_metric
-from jprotop.report.wording import format_mean
 from jprotop.runs.config import PROTOCOLS
 from jprotop.runs.run import Run
 
@@ -188,35 +184,6 @@ def _write(out: pathlib.Path, run: Run, cases: Cases, record: dict[str, np.ndarr
   )
   figure = curves.similarity_shift(before, after, clean_maximum=clean.max((1, 2)))
   canvas.save(figure, figures / "similarity_shift.png")
-
-
-def claims(results: Mapping[str, Any]) -> list[dict]:
-  """Section 3's statements about the standard network."""
-  metrics = results.get("head_on_stomach", {}).get("standard", {}).get("metrics", {})
-  four = metrics.get("share_below_4")
-  note = f"; share of them below 4: {format_mean(four, digits=3)}" if four else ""
-  return [
-    *of_difference(
-      "Noise that nobody sees moves where a prototype is found, and the prediction stays",
-      "Section 3",
-      ("moved, prediction kept", metrics.get("moved_and_prediction_kept")),
-      ("moved by random noise", metrics.get("control_moved")),
-      Rule(0.05),
-    ),
-    *of_metric(
-      "The similarity at the wrong place is even higher than on the clean image",
-      "Section 3",
-      ("similarity in S_noisy minus the clean maximum", metrics.get("exceeds_clean_maximum_by")),
-      Rule(0.1),
-    ),
-    *of_metric(
-      "That similarity is high among all similarities",
-      "Section 3",
-      ("share of all clean similarities that lie below it", metrics.get("share_below_attacked")),
-      Rule(0.02, threshold=0.95),
-      note=f"; the threshold is ours{note}",
-    ),
-  ]
 
 
 register(

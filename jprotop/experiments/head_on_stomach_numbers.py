@@ -5,23 +5,29 @@ from typing import Any
 
 import msgspec
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 
 from jprotop import parallel, regions, statistics
+from jprotop.attacks import visibility
 from jprotop.attacks.budget import Budget
 from jprotop.attacks.cases import Cases, Rules
 from jprotop.attacks.perturb import AttackBatch, Views, as_record, with_control
 from jprotop.data.parts import BACKGROUND, HEAD_TO_STOMACH
 from jprotop.experiments.attacking import Sample
 from jprotop.prototypes.see import Network
-from jprotop.runs.records import Mean, Record, Share
+from jprotop.runs.records import Mean, Paired, Record, Share
 
 # A movement's `sat_on` where an image has no annotated parts.
 UNKNOWN = "not annotated"
 
 
 class Metrics(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
-  """What the noise did: similarities are maxima over the cells of S or S_noisy."""
+  """What the noise did: similarities are maxima over the cells of S or S_noisy.
+
+  A success is an image whose prototype moved to S_noisy and whose class was kept; those named
+  success_ are of the successes alone, the others of all attacked images. share_below_own is the
+  share of the same prototype's maxima on clean test images that lie below the one in S_noisy.
+  """
 
   moved_to_target: Share
   control_moved: Share
@@ -29,12 +35,20 @@ class Metrics(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
   exceeds_clean_maximum_by: Mean
   prediction_kept: Share
   moved_and_prediction_kept: Share
+  control_moved_and_prediction_kept: Share
+  success_minus_control: Paired
+  success_exceeds_clean_maximum: Share
+  success_exceeds_clean_maximum_by: Mean
   clean_peak_in_target: Share
   similarity_source_before: Mean
   similarity_source_after: Mean
   similarity_target_before: Mean
   similarity_target_after: Mean
   largest_change: float
+  psnr: Mean
+  ssim: Mean
+  success_share_below_own: Mean | None = None
+  share_below_own: Mean | None = None
   share_below_attacked: Mean | None = None
   share_below_4: Mean | None = None
 
@@ -125,20 +139,24 @@ def summarise(
     activations: of all clean test images, to compare with; None leaves that out.
     log_similarity: whether similarities are logarithmic, so that 4 is "very high" (Section 3).
   """
-  attacked, target = record["attacked_similarity_map"], record["target"]
-  moved, _ = arrived(record)
-  kept = record["attacked_logits"].argmax(1) == record["clean_logits"].argmax(1)
-  after = regions.max_over_cells(attacked, target)
-  highest_clean = record["clean_similarity_map"].max(axis=(1, 2))
+  after = regions.max_over_cells(record["attacked_similarity_map"], record["target"])
+  above = after - record["clean_similarity_map"].max(axis=(1, 2))
+  success, by_noise = succeeded(record)
   numbers = {
-    "moved_to_target": statistics.share(moved),
-    "exceeds_clean_maximum": statistics.share(after > highest_clean),
-    "exceeds_clean_maximum_by": statistics.mean(after - highest_clean),
-    "prediction_kept": statistics.share(kept),
-    "moved_and_prediction_kept": statistics.share(moved & kept),
+    "moved_to_target": statistics.share(arrived(record)[0]),
+    "exceeds_clean_maximum": statistics.share(above > 0),
+    "exceeds_clean_maximum_by": statistics.mean(above),
+    "moved_and_prediction_kept": statistics.share(success),
+    "control_moved_and_prediction_kept": statistics.share(by_noise),
+    "success_minus_control": statistics.paired_difference(success, by_noise),
+    "success_exceeds_clean_maximum": statistics.share(above[success] > 0),
+    "success_exceeds_clean_maximum_by": statistics.mean(above[success]),
     **_beside(record),
   }
   if activations is not None:
+    own = share_below_own(activations, record["prototype"], after)
+    numbers["success_share_below_own"] = statistics.mean(own[success])
+    numbers["share_below_own"] = statistics.mean(own)
     numbers["share_below_attacked"] = statistics.mean(share_below(activations, after))
     if log_similarity:
       # By images: the similarities of one image to all prototypes are not independent.
@@ -163,6 +181,20 @@ def arrived(
   maps = (record[f"{name}_similarity_map"] for name in ("attacked", "control"))
   attacked, control = (regions.peak_inside(each, record["target"]) for each in maps)
   return attacked, control
+
+
+def succeeded(
+  record: dict[str, np.ndarray],
+) -> tuple[Bool[np.ndarray, " N"], Bool[np.ndarray, " N"]]:
+  """Whether each prototype is found in S_noisy and the predicted class was kept: attacked, and
+  control."""
+  attacked, control = arrived(record)
+  return attacked & _kept(record, "attacked"), control & _kept(record, "control")
+
+
+def _kept(record: dict[str, np.ndarray], name: str) -> Bool[np.ndarray, " N"]:
+  """Whether the class predicted for the images of a name is that of the clean images."""
+  return record[f"{name}_logits"].argmax(1) == record["clean_logits"].argmax(1)
 
 
 def movements(record: dict[str, np.ndarray], cases: Cases) -> list[dict]:
@@ -191,7 +223,9 @@ def _beside(record: dict[str, np.ndarray]) -> dict:
   found = {
     "clean_peak_in_target": statistics.share(regions.peak_inside(clean, record["target"])),
     "control_moved": statistics.share(arrived(record)[1]),
+    "prediction_kept": statistics.share(_kept(record, "attacked")),
     "largest_change": float(np.abs(record["attacked"] - record["images"]).max()),
+    **visibility.summarise(record["images"], record["attacked"]),
   }
   for cells in ("source", "target"):
     for time, maps in (("before", clean), ("after", attacked)):
@@ -216,16 +250,26 @@ def share_below(
   return np.searchsorted(np.sort(values, axis=None), levels, side="left") / values.size
 
 
+def share_below_own(
+  activations: Float[np.ndarray, "n P"],
+  prototype: Int[np.ndarray, " N"],
+  levels: Float[np.ndarray, " N"],
+) -> Float[np.ndarray, " N"]:
+  """Share of the activations of each level's own prototype that are below it."""
+  return (activations[:, prototype] < levels).mean(axis=0)
+
+
 def per_image(record: dict[str, np.ndarray], cases: Cases, class_names: list[str]) -> list[dict]:
   """One row an image, for results.json and for tables."""
   clean, attacked = record["clean_similarity_map"], record["attacked_similarity_map"]
   columns = {
+    "clean_maximum": clean.max(axis=(1, 2)),
     "similarity_source_before": regions.max_over_cells(clean, record["source"]),
     "similarity_source_after": regions.max_over_cells(attacked, record["source"]),
     "similarity_target_before": regions.max_over_cells(clean, record["target"]),
     "similarity_target_after": regions.max_over_cells(attacked, record["target"]),
   }
-  moved = regions.peak_inside(attacked, record["target"])
+  moved, by_noise = arrived(record)
   rows = []
   for i, image_id in enumerate(cases.images.image_id):
     label = int(cases.images.label[i])
@@ -240,6 +284,7 @@ def per_image(record: dict[str, np.ndarray], cases: Cases, class_names: list[str
         "cells_in_source_and_target": int((record["source"][i] & record["target"][i]).sum()),
         "prototype_sits_on": cases.source_group[i] or None,
         "moved_to_target": bool(moved[i]),
+        "control_moved": bool(by_noise[i]),
         **{name: float(values[i]) for name, values in columns.items()},
       }
     )

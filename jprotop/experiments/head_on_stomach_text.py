@@ -7,25 +7,39 @@ from typing import Any
 from jprotop.data.parts import HEAD_TO_STOMACH
 from jprotop.experiments.attacking import sample_text
 from jprotop.experiments.experiment import Passage, Pictures
-from jprotop.report import tables
+from jprotop.report import tables, verdicts
+from jprotop.report.verdicts import Rule, of_metric
 
 # What each number means, in the order in which a reader wants them.
 MEANINGS = {
-  "moved_to_target": "Attacked images on which the prototype is now found in S_noisy",
-  "control_moved": "Control, random noise of the same size: the prototype is found in S_noisy",
-  "exceeds_clean_maximum": "Attacked images on which the prototype scores higher in S_noisy than "
-  "anywhere on the clean image",
-  "exceeds_clean_maximum_by": "By how much, on average over all images",
-  "prediction_kept": "Attacked images whose predicted class did not change",
-  "moved_and_prediction_kept": "The prototype moved and the predicted class did not change",
-  "clean_peak_in_target": "Clean images on which the prototype was in S_noisy already",
-  "share_below_attacked": "Share of all clean similarities below the one in S_noisy",
+  "moved_and_prediction_kept": "Successes: the prototype is now found in S_noisy, and the "
+  "predicted class did not change (share of the attacked images)",
+  "control_moved_and_prediction_kept": "The same by random noise of the same size (control)",
+  "success_minus_control": "The first minus the second, image by image",
+  "success_exceeds_clean_maximum": "Of the successes: the prototype scores higher in S_noisy than "
+  "anywhere on the same image before",
+  "success_exceeds_clean_maximum_by": "Of the successes: by how much, on average",
+  "success_share_below_own": "Of the successes: share of the same prototype's maxima on clean test "
+  "images that lie below that score",
+  "exceeds_clean_maximum": "Over all attacked images, also where it failed: the prototype scores "
+  "higher in S_noisy than anywhere on the same image before",
+  "exceeds_clean_maximum_by": "Over all attacked images: by how much, on average",
+  "share_below_own": "Over all attacked images: share of the same prototype's clean maxima below "
+  "the score in S_noisy",
+  "share_below_attacked": "Over all attacked images: share of all clean similarities below it",
   "share_below_4": "Share of all clean similarities below 4",
+  "moved_to_target": "Attacked images on which the prototype is now found in S_noisy, whatever the "
+  "class",
+  "control_moved": "The same by random noise of the same size (control)",
+  "prediction_kept": "Attacked images whose predicted class did not change",
+  "clean_peak_in_target": "Clean images on which the prototype was in S_noisy already",
   "similarity_source_before": "Highest similarity in S, before (mean over images)",
   "similarity_source_after": "Highest similarity in S, after",
   "similarity_target_before": "Highest similarity in S_noisy, before",
   "similarity_target_after": "Highest similarity in S_noisy, after",
   "largest_change": "Largest change of any pixel value, in units of [0, 1]",
+  "psnr": "Peak signal-to-noise ratio of the attacked images, whole, in dB",
+  "ssim": "Structural similarity of the attacked images with the clean ones, whole",
 }
 
 
@@ -38,13 +52,17 @@ def tell(record: Mapping[str, Any], out: pathlib.Path) -> Iterator[str]:
     yield f"  {sample_text(sample)}"
   yield "  a prototype is found where the strongest cell of its map is"
   for name, text in (
-    ("moved_to_target", "prototype now found in S_noisy"),
-    ("control_moved", "  after random noise of the same size"),
-    ("exceeds_clean_maximum", "scores in S_noisy above its clean maximum"),
-    ("exceeds_clean_maximum_by", "  by, on average"),
+    ("moved_and_prediction_kept", "prototype now in S_noisy, class kept"),
+    ("control_moved_and_prediction_kept", "  by random noise of the same size"),
+    ("success_exceeds_clean_maximum", "  of these: above the image's clean maximum"),
+    ("success_exceeds_clean_maximum_by", "    by, on average"),
+    ("success_share_below_own", "    its clean maxima on test images below it"),
+    ("moved_to_target", "prototype now in S_noisy, whatever the class"),
     ("prediction_kept", "predicted class kept"),
-    ("share_below_attacked", "share of clean similarities below that score"),
+    ("exceeds_clean_maximum_by", "above the clean maximum by, over all images"),
     ("share_below_4", "share of clean similarities below 4"),
+    ("psnr", "signal to noise, dB"),
+    ("ssim", "structural similarity"),
   ):
     if name in record["metrics"]:
       yield f"  {text:<44} {tables.format_metric(record['metrics'][name])}"
@@ -132,6 +150,72 @@ def _settings(record: Mapping[str, Any]) -> dict[str, str]:
     "Images on which S_noisy shares cells with S": str(record["num_overlapping"]),
     "Left out": "; ".join([*left_out, *record["unreadable"]]) or "none",
   }
+
+
+def claims(results: Mapping[str, Any]) -> list[dict]:
+  """Section 3's statements about the standard network.
+
+  It says that noise can do it, and shows successes. So the first is about how often it does, and
+  the others are about the successes.
+  """
+  metrics = results.get("head_on_stomach", {}).get("standard", {}).get("metrics", {})
+  return [
+    *of_metric(
+      "Noise that nobody sees can move where a prototype is found, and the prediction stays",
+      "Section 3",
+      ("by the attack minus by random noise, image by image", metrics.get("success_minus_control")),
+      Rule(0.05),
+      note=_noted(
+        metrics,
+        moved_and_prediction_kept="by the attack",
+        control_moved_and_prediction_kept="by random noise",
+      ),
+    ),
+    *_of_successes(metrics),
+  ]
+
+
+def _of_successes(metrics: Mapping[str, Any]) -> list[dict]:
+  everywhere = "over all attacked images, also where it failed"
+  return [
+    *of_metric(
+      "Where it succeeds, the similarity at the wrong place is even higher than on the clean image",
+      "Section 3",
+      (
+        "similarity in S_noisy minus the same image's clean maximum, of the successes",
+        metrics.get("success_exceeds_clean_maximum_by"),
+      ),
+      Rule(0.1),
+      note=_noted(
+        metrics,
+        success_exceeds_clean_maximum="successes that lie above it",
+        exceeds_clean_maximum_by=everywhere,
+      ),
+    ),
+    *of_metric(
+      "Where it succeeds, that similarity is high for the prototype",
+      "Section 3",
+      (
+        "share of the prototype's maxima on clean test images that lie below it, of the successes",
+        metrics.get("success_share_below_own"),
+      ),
+      Rule(0.02, threshold=0.95),
+      note="; the threshold is ours"
+      + _noted(
+        metrics,
+        share_below_own=everywhere,
+        share_below_4="share of all clean similarities below 4",
+      ),
+    ),
+  ]
+
+
+def _noted(metrics: Mapping[str, Any], **labels: str) -> str:
+  """What stands beside a claim's number: metrics that were measured, with their labels."""
+  known = {label: metrics.get(name) for name, label in labels.items()}
+  return "".join(
+    f"; {label}: {verdicts.text(metric)}" for label, metric in known.items() if metric is not None
+  )
 
 
 _NUM_ROWS = 50

@@ -19,13 +19,13 @@ from jprotop.files import ensure_folder
 from jprotop.prototypes import accuracy, explain, selectors
 from jprotop.prototypes.see import Network, see
 from jprotop.report import tables
-from jprotop.runs.records import Record, Share
+from jprotop.runs.records import Mean, Record, Share
 from jprotop.runs.run import Run
 from jprotop.training import last_layer, pruning
 
 
 class Prune(Record):
-  """How many prototypes were dropped, and what that cost in accuracy."""
+  """How many prototypes were dropped, and what that cost in accuracy; purity is as in Explain."""
 
   neighbours: int
   threshold: int
@@ -35,8 +35,8 @@ class Prune(Record):
   num_prototypes: int
   pruned: list[int]
   classes_without_prototypes: list[str]
-  purity_before: Share
-  purity: Share
+  purity_before: Mean
+  purity: Mean
   accuracy_before: Share
   accuracy_pruned: Share
   accuracy_after: Share
@@ -101,7 +101,7 @@ def tell(record: Mapping[str, Any], out: pathlib.Path) -> Iterator[str]:
     ("accuracy_pruned", "  without the pruned prototypes"),
     ("accuracy_after", f"  after {record['epochs']} passes of the last layer"),
   ):
-    yield f"  {text:<44} {tables.format_share(record[name])}"
+    yield f"  {text:<44} {tables.format_metric(record[name])}"
   yield f"  the new run is in {out}"
 
 

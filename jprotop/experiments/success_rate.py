@@ -4,10 +4,12 @@
   jprotop success-rate --workdir=RUN --protocol=authors --also_correct=RUN2
   jprotop success-rate --workdir=RUN --out=OUT --num_images=50 --top_k=3 --ablation
 
-It attacks test images that the network classifies correctly, drawn from --seed. Protocol `paper`
-does what the paper states, `authors` what its authors' code computes; --ablation switches each
-difference on alone. Figures, results.json and success_rate_PROTOCOL.csv, a line an image, go to
---out, by default the run's folder.
+It attacks test images that the network classifies correctly, drawn from --seed. The attack on an
+image goes on until a prototype moved and the predicted class was kept; what App. F.1 counts, a
+prototype that moved whatever the class, is counted beside it. Protocol `paper` does what the paper
+states, `authors` what its authors' code computes; --ablation switches each difference on alone.
+Figures, results.json and success_rate_PROTOCOL.csv, a line an image, go to --out, by default the
+run's folder.
 """
 
 import dataclasses
@@ -21,7 +23,7 @@ from jprotop.attacks import cases as attack_cases
 from jprotop.attacks import in_turn
 from jprotop.attacks.budget import Budget
 from jprotop.attacks.cases import RULES, Rules
-from jprotop.attacks.in_turn import Outcome, Subjects
+from jprotop.attacks.in_turn import Outcomes, Subjects
 from jprotop.experiments import success_numbers
 from jprotop.experiments.attacking import (
   ATTACK_FLAGS,
@@ -32,15 +34,12 @@ from jprotop.experiments.attacking import (
   sample_of,
 )
 from jprotop.experiments.experiment import Beside, Experiment, Flag, register
-from jprotop.experiments.map_quality import unless_collapsed
-from jprotop.experiments.robustness_numbers import more_robust
+from jprotop.experiments.success_claims import claims
 from jprotop.experiments.success_text import PASSAGES, tell
 from jprotop.files import ensure_folder, write_text
 from jprotop.prototypes import accuracy, selectors
 from jprotop.prototypes.see import see
 from jprotop.report import canvas, success_charts, tables
-from jprotop.report.paper_tables import success_rate
-from jprotop.report.verdicts import Rule, of_difference, supposing
 from jprotop.runs import run as runs
 from jprotop.runs.config_keys import names_in
 from jprotop.runs.run import Run
@@ -58,7 +57,9 @@ class _Attacks:
   def objective(self) -> str:
     return self.run.config["measure"]["attack"]["objective"]
 
-  def outcome(self, subjects: Subjects, rules: Rules, objective: str | None, title: str) -> Outcome:
+  def outcomes(
+    self, subjects: Subjects, rules: Rules, objective: str | None, title: str
+  ) -> Outcomes:
     functions = in_turn.attacker(
       self.run.network,
       subjects,
@@ -111,10 +112,10 @@ def measure(
 
 def _measure_protocol(
   attacks: _Attacks, name: str, subjects: Subjects, sample: dict[str, int]
-) -> tuple[Outcome, dict[str, Any]]:
+) -> tuple[Outcomes, dict[str, Any]]:
   """What came of a protocol's attack, and its numbers beside those of the control."""
   outcome, control = (
-    attacks.outcome(subjects, RULES[name], objective, title)
+    attacks.outcomes(subjects, RULES[name], objective, title)
     for objective, title in ((attacks.objective, name), (None, f"{name}, random noise"))
   )
   return outcome, {
@@ -160,7 +161,7 @@ def _drawer(run: Run, others: Sequence[Run]) -> Callable[..., tuple[Subjects, di
 
 
 def _ablation(
-  attacks: _Attacks, samples: dict[str, Subjects], outcomes: dict[str, Outcome], *, shared: bool
+  attacks: _Attacks, samples: dict[str, Subjects], outcomes: dict[str, Outcomes], *, shared: bool
 ) -> list[dict]:
   """Rows from `paper` to `authors`; a protocol that was measured already is not attacked again.
 
@@ -176,13 +177,13 @@ def _ablation(
   rows = []
   for setting, (sample, rules) in cases.items():
     subjects = samples[sample]
-    outcome = outcomes.get(setting) or attacks.outcome(subjects, rules, attacks.objective, setting)
+    outcome = outcomes.get(setting) or attacks.outcomes(subjects, rules, attacks.objective, setting)
     rows.append(success_numbers.ablation_row(setting, subjects, outcome))
   return rows
 
 
 def _write_protocol(
-  out: pathlib.Path, name: str, subjects: Subjects, outcome: Outcome, numbers: dict
+  out: pathlib.Path, name: str, subjects: Subjects, outcome: Outcomes, numbers: dict
 ) -> None:
   """The table of images, and from which part to which prototypes moved."""
   rows = success_numbers.per_image(subjects, outcome)
@@ -191,37 +192,6 @@ def _write_protocol(
     title = f"Successes by part, protocol {name}"
     path = out / f"figures/parts_{name}.png"
     canvas.save(success_charts.parts(**numbers["parts"], title=title), path)
-
-
-def claims(results: Mapping[str, Any]) -> list[dict]:
-  """App. F.1's statements about the success rate after adversarial training."""
-  rate = {
-    (network, protocol): success_rate(results, network, protocol)
-    for network in ("standard", "adversarial")
-    for protocol in RULES
-  }
-  found = []
-  for protocol in RULES:
-    found += of_difference(
-      f"Adversarial training reduces the success rate by more than half (protocol {protocol})",
-      "App. F.1",
-      ("adversarial training", rate["adversarial", protocol]),
-      ("standard training", rate["standard", protocol]),
-      Rule(0.05, direction="below"),
-      factor=0.5,
-    )
-  adversarial = results.get("success_rate", {}).get("adversarial", {})
-  for protocol in RULES:
-    numbers = adversarial.get(protocol)
-    control = numbers and numbers["control"]["rate_at"][str(numbers["top_k"])]
-    found += of_difference(
-      f"It does not alleviate the problem entirely (protocol {protocol})",
-      "App. F.1",
-      ("adversarial training", rate["adversarial", protocol]),
-      ("random noise on the same network", control),
-      Rule(0.05),
-    )
-  return supposing(more_robust(results), unless_collapsed(found, results))
 
 
 def _in_study(config: Mapping[str, Any], network: str) -> dict:

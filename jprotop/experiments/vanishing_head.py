@@ -20,7 +20,7 @@ from jaxtyping import Bool, Float, Int
 
 from jprotop import parallel, regions, statistics
 from jprotop.attacks import cases as attack_cases
-from jprotop.attacks import perturb
+from jprotop.attacks import perturb, visibility
 from jprotop.attacks.budget import Budget
 from jprotop.attacks.perturb import AttackBatch, Views, with_control
 from jprotop.data.own_images import Images
@@ -63,6 +63,8 @@ class Metrics(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
   control_drop: Mean
   no_longer_most_activated: Share
   prediction_kept: Share
+  psnr: Mean
+  ssim: Mean
   relative_drop: Mean | None = None
   halved: Share | None = None
   control_halved: Share | None = None
@@ -184,6 +186,7 @@ def summarise(
     "no_longer_most_activated": statistics.share(~top_after[top_before]),
     "prediction_kept": statistics.share(predicted["attacked"] == predicted["clean"]),
   }
+  numbers |= visibility.summarise(views["clean"].image, views["attacked"].image)
   if log_similarity:
     numbers["relative_drop"] = statistics.mean((before - after) / before)
     numbers["halved"] = statistics.share(after < before / 2)
@@ -202,6 +205,8 @@ MEANINGS = {
   "control_halved": "  by random noise of the same size",
   "no_longer_most_activated": "no longer the most activated one",
   "prediction_kept": "predicted class kept",
+  "psnr": "peak signal-to-noise ratio, in dB",
+  "ssim": "structural similarity with the clean image",
 }
 
 

@@ -51,6 +51,16 @@ def unpacked(digits: str, count: int) -> Bool[np.ndarray, " {count}"]:
   return np.unpackbits(np.frombuffer(bytes.fromhex(digits), np.uint8), count=count).astype(bool)
 
 
+def packed_numbers(values: Real[np.ndarray, " N"]) -> str:
+  """N numbers as hexadecimal digits: those of 32-bit floats, the lowest byte first."""
+  return values.astype("<f4").tobytes().hex()
+
+
+def unpacked_numbers(digits: str) -> Float[np.ndarray, " N"]:
+  """What `packed_numbers` was given, to 32 bits."""
+  return np.frombuffer(bytes.fromhex(digits), "<f4").astype(np.float64)
+
+
 def confusion_matrix(
   scores: Real[np.ndarray, "N C"], label: Int[np.ndarray, " N"]
 ) -> Int[np.ndarray, "C C"]:

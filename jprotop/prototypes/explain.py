@@ -163,12 +163,14 @@ def _boxes(
 def purity(
   label: Int[np.ndarray, "Q k"], prototype_class: Sequence[int] | Int[np.ndarray, " Q"]
 ) -> dict:
-  """Share of the nearest patches that are of their prototype's class.
+  """Share of a prototype's nearest patches that are of its class: the mean over prototypes.
+
+  Its interval is of prototypes: the patches of one are alike.
 
   Args:
     label: classes of the nearest images.
   """
-  return statistics.share((label == np.asarray(prototype_class)[:, None]).ravel())
+  return statistics.mean((label == np.asarray(prototype_class)[:, None]).mean(axis=1))
 
 
 def check_prototypes(prototypes: Sequence[int] | Int[np.ndarray, " Q"], available: int) -> None:

@@ -10,14 +10,15 @@ from matplotlib.figure import Figure
 from jprotop.errors import InputError
 from jprotop.report import canvas
 
-_LOOKS = {"paper": (canvas.BLUE, "o", -0.08), "authors": (canvas.VERMILLION, "s", 0.08)}
+_LOOKS = {"paper": (canvas.BLUE, "o", -0.1), "authors": (canvas.VERMILLION, "s", 0.1)}
 
 
 def success_at_k(protocols: Mapping[str, Mapping[str, Any]]) -> Figure:
-  """Success rate by number of prototypes tried, of each protocol and of its control.
+  """Success rate by number of prototypes tried, of each protocol: with the class kept, whatever the
+  class, and, whatever the class, of random noise.
 
   Args:
-    protocols: by name, what `evaluation.success_rate.summarise` returns.
+    protocols: by name, what `experiments.success_numbers.summarise` returns.
   """
   if not protocols:
     raise InputError("no protocol was measured; give at least one")
@@ -27,8 +28,9 @@ def success_at_k(protocols: Mapping[str, Mapping[str, Any]]) -> Figure:
   for name, numbers in protocols.items():
     color, marker, shift = _LOOKS[name]
     for rate_at, dash, what, aside in (
-      (numbers["rate_at"], "-", name, -0.04),
-      (numbers["control"]["rate_at"], ":", f"{name}, random noise", 0.04),
+      (numbers["kept"]["rate_at"], "-", f"{name}, class kept", -0.05),
+      (numbers["rate_at"], "--", f"{name}, whatever the class", 0.0),
+      (numbers["control"]["rate_at"], ":", f"{name}, random noise", 0.05),
     ):
       label = f"{what}, n = {_counts(rate_at)}"
       _draw_rates(axes, rate_at, shift + aside, color, marker, dash, label)
@@ -62,8 +64,7 @@ def _draw_rates(
   values = 100 * np.array([rate["value"] for rate in known.values()])
   low, high = 100 * np.array([rate["interval"] for rate in known.values()]).T
   style: dict[str, Any] = {"color": color, "linestyle": dash, "marker": marker, "linewidth": 1.6}
-  if dash == ":":
-    style |= {"markerfacecolor": "white"}
+  style |= {":": {"markerfacecolor": "white"}, "--": {"alpha": 0.5}}.get(dash, {})
   bars = np.maximum(0, [values - low, high - values])
   places = np.array(list(known)) + shift
   axes.errorbar(places, values, bars, markersize=5, capsize=3, label=label, **style)

@@ -7,6 +7,9 @@ is too small to matter, in its quantity's unit; `jprotop.statistics.decide` has 
 from collections.abc import Sequence
 from typing import NamedTuple
 
+import numpy as np
+from jaxtyping import Shaped
+
 from jprotop import statistics
 from jprotop.report.wording import format_mean, format_share, interval_of
 
@@ -38,6 +41,36 @@ class Premise(NamedTuple):
   numbers: dict | None
   threshold: float
   otherwise: str
+
+
+class PerImage(NamedTuple):
+  """Values of images, to be compared with those of the same images elsewhere.
+
+  Attributes:
+    label: what they are.
+    values: booleans or numbers, in one order of the images; NaN: an image has none. None: they
+      were not measured, or not of the same images.
+    numbers: their share or mean, as the evidence shows it; None: it is computed.
+  """
+
+  label: str
+  values: Shaped[np.ndarray, " N"] | None
+  numbers: dict | None = None
+
+  @property
+  def summary(self) -> dict:
+    if self.numbers is not None or self.values is None:
+      return self.numbers or statistics.mean([])
+    return _summary(self.values)
+
+  def __str__(self) -> str:
+    return f"{self.label}: {text(self.summary)}"
+
+
+def _summary(values: Shaped[np.ndarray, " N"]) -> dict:
+  if values.dtype == bool:
+    return statistics.share(values)
+  return statistics.mean(values[~np.isnan(values)])
 
 
 # A bootstrap interval of fewer values is too narrow to decide by.
@@ -104,6 +137,34 @@ def of_difference(
   return [_unless_weak(row, of_a, of_b)]
 
 
+def of_paired(
+  claim: str,
+  section: str,
+  a: PerImage,
+  b: PerImage,
+  rule: Rule,
+  *,
+  factor: float = 1.0,
+  note: str = "",
+  ours: bool = False,
+) -> list[dict]:
+  """The claim about a - factor * b, image by image, by a rule.
+
+  Two shares have Tango's interval and McNemar's p; anything else the bootstrap's of the mean over
+  the images that both have a value of.
+  """
+  if a.values is None or b.values is None or len(a.values) != len(b.values):
+    return []
+  if factor == 1 and a.values.dtype == b.values.dtype == bool:
+    difference = statistics.paired_difference(a.values, b.values)
+  else:
+    difference = _summary(a.values.astype(float) - factor * b.values.astype(float))
+  second = "the second" if factor == 1 else f"{abs(factor):g} x the second"
+  sign = "plus" if factor < 0 else "minus"
+  label = f"{a}; {b}; image by image the first {sign} {second}"
+  return of_metric(claim, section, (label, difference), rule, note=note, ours=ours)
+
+
 def supposing(premise: Premise, rows: Sequence[dict]) -> list[dict]:
   """The claims, which are "untested" unless their premise is met; their evidence says which."""
   what, numbers, threshold, reason = premise
@@ -129,24 +190,18 @@ def of_pairs(difference: dict) -> str:
   low, high = (100 * end for end in difference["interval"])
   return (
     f"{100 * difference['value']:.1f} points (n = {difference['total']}; 95% CI {low:.1f} to "
-    f"{high:.1f}; {difference['only_a']} images are right in the first alone, "
-    f"{difference['only_b']} in the second alone, McNemar p = {difference['p']:.2g})"
+    f"{high:.1f}; {difference['only_a']} images count for the first alone, "
+    f"{difference['only_b']} for the second alone, McNemar p = {difference['p']:.2g})"
   )
 
 
-def closes(
-  claim: str,
-  after: tuple[str, dict | None],
-  before: tuple[str, dict | None],
-  *,
-  margin: float,
-) -> list[dict]:
+def closes(claim: str, after: PerImage, before: PerImage, *, margin: float) -> list[dict]:
   """That less than half of a gap is left, on either side of 0; undecided without a gap to close.
 
   Both sides must agree, so that the row is about the one that agrees less.
   """
   sides = [
-    of_difference(
+    of_paired(
       claim,
       "App. F.2",
       after,
@@ -158,13 +213,13 @@ def closes(
     )
     for factor, direction in ((0.5, "below"), (-0.5, "above"))
   ]
-  if before[1] is None or not all(sides):
+  if before.values is None or not all(sides):
     return []
   (not_closed,), (overshot,) = sides
   row = min(not_closed, overshot, key=lambda side: _WORST_FIRST.index(side["verdict"]))
   if row is overshot:
     row["evidence"] += "; a gap to the other side is none that is closed"
-  if Rule(margin).decide(before[1]["interval"]) != "holds":
+  if Rule(margin).decide(before.summary["interval"]) != "holds":
     row["verdict"] = "undecided"
     row["evidence"] += "; without augmentation no gap was found that could be closed"
   return [row]
@@ -182,6 +237,7 @@ def _row(what: tuple[str, str, bool], evidence: str, numbers: dict, rule: Rule) 
     "interval": numbers["interval"],
     **rule._asdict(),
     "verdict": rule.decide(numbers["interval"]),
+    "detectable": statistics.detectable(numbers["interval"]),
   }
 
 

@@ -114,18 +114,24 @@ def _train() -> dict:
     "alteration": _alteration(),
     # The remedied network sees each image altered with this probability.
     "remedy": {"probability": Number(0.5, 0, 1)},
-    # What the adversarial network sees: fast_fgsm (the paper's), n_fgsm (its authors take eps as
-    # the step) or pgd (of so many steps), and its numbers, in units of [0, 1]. maps (with steps as
-    # of pgd) and masking add a loss with a weight: see training/keep_maps.py and masking.py. And
-    # how long its last layer is tuned.
-    "adversarial": {
-      "method": "fast_fgsm",
-      "eps": Number(8 / 255, 0, 1),
-      "step_size": Number(10 / 255, 0, 1),
-      "num_steps": Number(1, 0, 1000),
-      "weight": Number(1.0, 0, 1e6),
-      "last_layer_epochs": Number(1, 0, _EPOCHS),
-    },
+    "adversarial": _adversarial(),
+  }
+
+
+def _adversarial() -> dict:
+  """What the adversarial network sees, and how long it is trained."""
+  return {
+    # fast_fgsm (the paper's), n_fgsm (its authors take eps as the step) or pgd (of so many steps),
+    # and its numbers, in units of [0, 1]. maps (with steps as of pgd) and masking add a loss with a
+    # weight: see training/keep_maps.py and masking.py.
+    "method": "fast_fgsm",
+    "eps": Number(8 / 255, 0, 1),
+    "step_size": Number(10 / 255, 0, 1),
+    "num_steps": Number(1, 0, 1000),
+    "weight": Number(1.0, 0, 1e6),
+    # How long its last layer is tuned, and how many joint epochs it has; 0: as many as the others.
+    "last_layer_epochs": Number(1, 0, _EPOCHS),
+    "joint_epochs": Number(0, 0, _EPOCHS),
   }
 
 

@@ -11,6 +11,7 @@ _LATER = {
   "train.frozen.batch_norm": False,
   "train.adversarial.num_steps": 1,
   "train.adversarial.weight": 1.0,
+  "train.adversarial.joint_epochs": 0,
   "train.data.twins": False,
   "measure.robustness.num_images": 200,
   "measure.robustness.num_steps": 20,

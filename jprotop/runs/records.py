@@ -109,7 +109,9 @@ class Claim(msgspec.Struct, forbid_unknown_fields=True):
   """What was found of a statement; its verdict follows from the interval, or is left open.
 
   It is "untested" where its premise is not met, and only there. p is that of a paired difference of
-  shares being none, p_holm the same adjusted for all claims of the study that have one.
+  shares being none, p_holm the same adjusted for all claims of the study that have one. detectable
+  is the smallest distance from the threshold that such an interval finds in 8 of 10 samples: see
+  statistics.detectable.
   """
 
   claim: str
@@ -125,6 +127,7 @@ class Claim(msgspec.Struct, forbid_unknown_fields=True):
   premise: Premise | None = None
   p: float | None = None
   p_holm: float | None = None
+  detectable: float | None = None
 
   def __post_init__(self):
     found = decide(self.interval, self.threshold, self.direction, self.margin)

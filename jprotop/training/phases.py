@@ -104,11 +104,17 @@ def make_phases(training: Mapping, protocol: str) -> tuple[Phase, ...]:
 
 
 def phases_of(config: Mapping) -> tuple[Phase, ...]:
-  """The stages of a config's network; the adversarial one has last-layer passes of its own."""
+  """The stages of a config's network; the adversarial one has last-layer passes of its own, and may
+  have joint epochs of its own."""
   training = config["train"]
-  if config["train"]["network"] == "adversarial":
-    epochs = config["train"]["adversarial"]["last_layer_epochs"]
-    training = {**training, "last_layer": {**training["last_layer"], "epochs": epochs}}
+  if training["network"] == "adversarial":
+    own = training["adversarial"]
+    epochs = {"last_layer": own["last_layer_epochs"], "joint": own["joint_epochs"]}
+    training = {
+      **training,
+      "last_layer": {**training["last_layer"], "epochs": epochs["last_layer"]},
+      "joint": {**training["joint"], "epochs": epochs["joint"] or training["joint"]["epochs"]},
+    }
   return make_phases(training, config["train"]["protocol"])
 
 
