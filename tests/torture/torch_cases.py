@@ -40,7 +40,7 @@ def _watch(event: str, arguments: tuple) -> None:
 def prepare(folder: pathlib.Path) -> None:
   os.chdir(folder)  # where files would appear that a checkpoint has written
   for sample in _SAMPLES:  # So that all that reading needs is imported before it is watched.
-    torch_files.read(sample)
+    outcome_of(_read, sample, None)
   sys.addaudithook(_watch)
 
 

@@ -2,6 +2,7 @@
 
 import math
 import pathlib
+import re
 
 import numpy as np
 from absl import flags as absl_flags
@@ -93,7 +94,9 @@ def _judged(key: str, text: str, value) -> tuple[str, str] | None:
   if not bounds.least <= value <= bounds.most:
     return "other", f"{key}={text} is taken, out of its bounds"
   numerator, _, denominator = text.partition("/")
-  meant = float(numerator) / float(denominator or 1)
+  # A flag of whole numbers takes them as Python writes them, 0x10 too.
+  read = float if re.fullmatch(r"[^xob]*", numerator, re.IGNORECASE) else lambda n: int(n, 0)
+  meant = read(numerator) / float(denominator or 1)
   if not math.isclose(meant, value, rel_tol=1e-12, abs_tol=1e-300):
     return "other", f"{key}={text} is taken as {value}"
   return None
