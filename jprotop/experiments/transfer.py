@@ -151,9 +151,15 @@ def _seen(
   seed = run.config["measure"]["seed"]
 
   def noise(name: str, objective: str | None) -> Views:
-    size = sizes[name]
     return transfer.noisy(
-      sights[name], images, index, budget, objective=objective, seed=seed, batch_size=size
+      sights[name],
+      images,
+      index,
+      budget,
+      objective=objective,
+      seed=seed,
+      batch_size=sizes[name],
+      title=f"{'noise' if objective else 'random noise'} on {pathlib.Path(name).name}",
     )
 
   control = {name: noise(name, None) for name in sights}
