@@ -26,9 +26,9 @@ def get_config(network="standard"):
     config.train.last_layer.learning_rate.last_layer = 1e-3
     config.measure.attack.num_images = 40
     config.measure.success_rate.num_images = 60
-    config.measure.robustness.num_images = 60
-    config.measure.transfer.num_images = 15
-    config.measure.universal.num_images = 60
-    config.measure.universal.num_training_images = 60
-    config.measure.universal.num_steps = 20
+    config.measure.robustness.update(
+      {"num_images": 40, "num_steps": 10, "targets": 2, "queries": 100}
+    )
+    config.measure.transfer.update({"num_images": 10, "num_steps": 20})
+    config.measure.universal.update({"num_images": 40, "num_training_images": 40, "num_steps": 15})
   return config

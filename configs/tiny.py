@@ -24,7 +24,7 @@ def get_config(network="standard"):
   config.measure.success_rate.num_images = 4
   config.measure.class_pgd.num_steps = 2
   config.measure.robustness.update({"num_images": 4, "num_steps": 2, "targets": 1, "queries": 2})
-  config.measure.transfer.num_images = 4
+  config.measure.transfer.update({"num_images": 4, "num_steps": 2})
   config.measure.universal.update({"num_images": 4, "num_training_images": 4, "num_classes": 1})
   config.measure.universal.num_steps = 2
   return config

@@ -1,5 +1,7 @@
 """The strongest attacks on the classification: their losses, and who is still right after them."""
 
+import json
+
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -12,7 +14,7 @@ from jprotop.attacks.against_class import Effort
 from jprotop.attacks.budget import Budget
 from jprotop.attacks.drive import Attack
 from jprotop.experiments.robustness_numbers import summarise
-from jprotop.prototypes.accuracy import unpacked
+from jprotop.prototypes.accuracy import packed, unpacked
 
 
 def test_the_targeted_loss_is_equation_7():
@@ -146,3 +148,16 @@ def test_the_worst_is_of_all_attacks_and_pgd():
   assert numbers["misled"] == {"apgd_ce": 1, "apgd_targeted": 0, "square": 1}
   assert numbers["pgd_missed"] == 1
   assert unpacked(numbers["hits"]["worst"], 5).tolist() == [False, False, True, False, False]
+
+
+def test_a_study_measures_robustness_on_the_same_images(study):
+  workdir, _, _ = study
+  found = json.loads((workdir / "results.json").read_text())["robustness"]
+  standard, adversarial = found["standard"], found["adversarial"]
+  assert standard["images"] == adversarial["images"] and standard["eps"] == adversarial["eps"]
+  for record in (standard, adversarial):
+    clean, *shares = (record[name]["count"] for name in ("clean", "after_square", "pgd", "worst"))
+    assert clean - sum(record["misled"].values()) == shares[0] and max(shares) <= clean
+    assert min(shares) == shares[-1]
+    hits = unpacked(record["hits"]["worst"], 4)
+    assert packed(hits) == record["hits"]["worst"] and hits.sum() == record["worst"]["count"]

@@ -412,7 +412,7 @@ FEW = {
   **dict.fromkeys(
     (
       *(f"measure.robustness.{name}" for name in ("num_images", "num_steps", "targets", "queries")),
-      "measure.transfer.num_images",
+      *(f"measure.transfer.num_{name}" for name in ("images", "steps")),
       *(f"measure.universal.num_{name}" for name in ("images", "training_images", "steps")),
     ),
     1,

@@ -1,5 +1,7 @@
 """One pattern for many images, next to what is best for a network that is linear."""
 
+import json
+
 import numpy as np
 import pytest
 from linear_network import linear_network
@@ -80,3 +82,14 @@ def test_the_classes_own_patterns_count_together():
 def test_patterns_are_drawn_also_where_there_is_one():
   figure = universal_charts.patterns({"all": np.zeros((4, 4, 3))}, EPS)
   assert [axes.get_title(loc="left") for axes in figure.axes] == ["all"]
+
+
+def test_a_study_has_one_pattern_for_all(study):
+  workdir, _, _ = study
+  record = json.loads((workdir / "results.json").read_text())["universal"]["standard"]
+  with np.load(workdir / "standard/universal.npz") as arrays:
+    assert arrays["pattern"].shape == (2, 64, 64, 3)
+    assert 0 < np.abs(arrays["pattern"]).max() <= 8 / 255 + 1e-6
+    names = arrays["fitted_for"].tolist()
+  fitted_for = [row["fitted_for"] for row in record["patterns"]]
+  assert [fitted_for[0], *fitted_for[2:]] == names

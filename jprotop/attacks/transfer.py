@@ -75,6 +75,7 @@ def noisy(
   objective: str | Objective | None,
   seed: int,
   batch_size: int,
+  title: str,
 ) -> Views:
   """Images with noise that moves what a network sees in them, and what it sees then.
 
@@ -82,6 +83,7 @@ def noisy(
     index: what names each image's random start.
     objective: as in `perturb.perturb`; None: the control, random signs.
     seed: of the random start, or of the signs, which are the same for every network.
+    title: of the progress bar.
   """
   batch = AttackBatch(
     image=images,
@@ -92,8 +94,8 @@ def noisy(
     target=~of.source,
   )
   if objective is None:
-    return random_signs(of.network, batch, budget, batch_size=batch_size)
-  return perturb(of.network, batch, budget, objective=objective, batch_size=batch_size)
+    return random_signs(of.network, batch, budget, batch_size=batch_size, title=title)
+  return perturb(of.network, batch, budget, objective=objective, batch_size=batch_size, title=title)
 
 
 def looked_at(

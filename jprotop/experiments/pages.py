@@ -190,7 +190,7 @@ def study_summary(results: Results) -> str:
       f"{equal} no difference that matters, and {leave} left undecided by the images at hand. "
     )
     if statistics.UNTESTED in found:
-      text += f"{untested} untested, because what they take for granted was not found. "
+      text += f"{untested} untested, because the premise was not met. "
   attack = results.get("head_on_stomach", {}).get("standard")
   return text + (_attack_summary(attack) if attack else "")
 

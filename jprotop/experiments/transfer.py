@@ -19,6 +19,7 @@ import numpy as np
 from jaxtyping import Bool, Float32, Int
 
 from jprotop.attacks import transfer
+from jprotop.attacks.budget import Budget
 from jprotop.attacks.perturb import Views
 from jprotop.data import batches
 from jprotop.errors import InputError
@@ -67,7 +68,7 @@ def measure(
     "looked_at": len(looked_at),
     "correct": int(correct.sum()),
     "seed": seed,
-    "budget": dataclasses.asdict(budget_of(run)),
+    "budget": dataclasses.asdict(_budget(run)),
     **found,
   }
 
@@ -147,13 +148,19 @@ def _seen(
   index: Int[np.ndarray, " N"],
 ) -> dict[tuple[str, str], _Seen]:
   """By source and victim."""
-  budget, objective = budget_of(run), run.config["measure"]["attack"]["objective"]
+  budget, objective = _budget(run), run.config["measure"]["attack"]["objective"]
   seed = run.config["measure"]["seed"]
 
   def noise(name: str, objective: str | None) -> Views:
-    size = sizes[name]
     return transfer.noisy(
-      sights[name], images, index, budget, objective=objective, seed=seed, batch_size=size
+      sights[name],
+      images,
+      index,
+      budget,
+      objective=objective,
+      seed=seed,
+      batch_size=sizes[name],
+      title=f"{'noise' if objective else 'random noise'} on {pathlib.Path(name).name}",
     )
 
   control = {name: noise(name, None) for name in sights}
@@ -170,6 +177,12 @@ def _seen(
         kept=views.logits.argmax(axis=1) == sight.prediction,
       )
   return found
+
+
+def _budget(run: Run) -> Budget:
+  """The paper's, with the steps of a transfer."""
+  steps = run.config["measure"]["transfer"]["num_steps"]
+  return dataclasses.replace(budget_of(run), num_steps=steps)
 
 
 def _numbers(
@@ -201,7 +214,14 @@ register(
         setting="measure.transfer.num_images",
         least=1,
       ),
-      *budget_flags("measure.attack"),
+      Flag(
+        name="num_steps",
+        kind=int,
+        help="Gradient steps of the attack.",
+        setting="measure.transfer.num_steps",
+        least=0,
+      ),
+      *(flag for flag in budget_flags("measure.attack") if flag.name != "num_steps"),
       *ATTACK_FLAGS,
       SEED,
     ),

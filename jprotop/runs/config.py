@@ -277,7 +277,7 @@ def _strong_attacks() -> dict:
       "queries": Number(200, 1, 1_000_000),
     },
     # Noise of one network on another.
-    "transfer": {"num_images": Number(30, 1, _IMAGES)},
+    "transfer": {"num_images": Number(30, 1, _IMAGES), "num_steps": Number(40, 0, 100_000)},
     # One pattern of noise for all images, and one for each of some classes.
     "universal": {
       "num_images": Number(100, 1, _IMAGES),

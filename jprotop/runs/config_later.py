@@ -19,6 +19,7 @@ _LATER = {
   "measure.robustness.targets": 3,
   "measure.robustness.queries": 200,
   "measure.transfer.num_images": 30,
+  "measure.transfer.num_steps": 40,
   "measure.universal.num_images": 100,
   "measure.universal.num_training_images": 100,
   "measure.universal.num_classes": 2,
