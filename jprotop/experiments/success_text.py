@@ -68,7 +68,7 @@ def _rows(found: Mapping[str, Any]) -> list[dict]:
       "last": rates["rate_at"][row["last"]],
       "last_of_all": rates["rate_of_all_at"][row["last"]],
       "control": control["rate_at"][row["last"]],
-      "apart": rates["num_not_attackable"],
+      "images": _images(numbers["sample"], rates["num_not_attackable"]),
     }
     for row, numbers in _protocols(found)
     for what, rates, control in (
@@ -88,10 +88,13 @@ def _protocols(found: Mapping[str, Any]) -> Iterator[tuple[dict, Mapping[str, An
           "network": NETWORK_NAMES[network],
           "protocol": protocol,
           "last": str(numbers["top_k"]),
-          "sample": sample_text(numbers["sample"]),
         },
         numbers,
       )
+
+
+def _images(sample: Mapping[str, int], left_out: int) -> str:
+  return sample_text(sample) + (f", {left_out} of these left out" if left_out else "")
 
 
 def _distances(found: Mapping[str, Any]) -> list[dict]:
@@ -129,8 +132,7 @@ PASSAGES = (
       "last": "All",
       "last_of_all": "All; left out as failures",
       "control": "All, by random noise",
-      "sample": "Images",
-      "apart": "Of these, left out",
+      "images": "Images",
     },
     pictures=(
       Pictures(network="standard", pattern="success_at_k.png"),
