@@ -23,4 +23,7 @@ def get_config(network="standard"):
   config.compute.attack_batch_size = 4
   config.measure.success_rate.num_images = 4
   config.measure.class_pgd.num_steps = 2
+  config.measure.strong_attack.update(
+    {"num_images": 2, "top_k": 2, "curve": "4", "targets": "random rectangle", "queries": 9}
+  )
   return config

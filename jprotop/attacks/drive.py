@@ -41,11 +41,11 @@ def room_of(batch: dict) -> Room:
   return everywhere(image) if pixels is None else Room(image, pixels)
 
 
-def _begin_batch(method: Method, numbers: Numbers, batch: dict) -> State:
+def begin_batch(method: Method, numbers: Numbers, batch: dict) -> State:
   return method.init(room_of(batch), numbers, jax.random.wrap_key_data(batch["key"]))
 
 
-def _go_on_batch(objective: Callable, run: Callable, shared: Shared, batch: dict) -> State:
+def go_on_batch(objective: Callable, run: Callable, shared: Shared, batch: dict) -> State:
   """Some steps further; numbers and rules are traced: one compilation."""
   network, numbers = shared.network, shared.numbers
 
@@ -59,7 +59,7 @@ def _slices(attack: Attack, numbers: Numbers) -> list[tuple[Callable, Numbers]]:
   """The programs that go on, one after another, each with the steps that it takes."""
   if attack.objective is None or attack.method.run is None:
     return []
-  go_on = parallel.per_example(_go_on_batch, attack.objective, attack.method.run)
+  go_on = parallel.per_example(go_on_batch, attack.objective, attack.method.run)
   counts = parallel.loop_slices(int(numbers.num_steps))
   return [(go_on, dataclasses.replace(numbers, num_steps=count)) for count in counts]
 
@@ -84,7 +84,7 @@ def drive(
     rows: of every batch, to which it is padded: a multiple of the devices.
     total, title: of the progress bar.
   """
-  begin = parallel.per_example(_begin_batch, attack.method)
+  begin = parallel.per_example(begin_batch, attack.method)
   slices = _slices(attack, numbers)
 
   def attacked(network: Network, batch: dict) -> Any:

@@ -154,6 +154,13 @@ def stages() -> list[Stage]:
   return sorted(found, key=lambda stage: max(order.index(name) for name in stage.needs))
 
 
+def chosen(config: dict, only: Sequence[str]) -> list[Stage]:
+  """The stages that --only names, or, where it is not given, those that the config wants."""
+  if only:
+    return [stage for stage in stages() if set(only) & stage.parts]
+  return [stage for stage in stages() if stage.experiment.wanted(config)]
+
+
 def parts() -> list[str]:
   """What --only may name."""
   named = [e for e in EXPERIMENTS.values() if e.networks]

@@ -233,6 +233,7 @@ def _measure() -> dict:
       "num_steps": steps(40),
       "objective": "move",  # a name of attacks/objectives.py: what Head on Stomach raises
       "random_start": True,
+      "strength": "strong-small",  # of strong_attack: or strong, or paper: no study has it
       # Quality of a JPEG file that pictures pass before they are seen; 0: none.
       "survive_jpeg": Number(0, 0, 95),
     },
@@ -241,6 +242,7 @@ def _measure() -> dict:
       "top_k": Number(5, 1, 100_000),
       "ablate": "standard",
     },
+    "strong_attack": _strong_attack(),
     "class_pgd": {
       "eps": Number(8 / 255, 0, 1),
       "step_size": Number(2 / 255, 0, 1),
@@ -251,6 +253,16 @@ def _measure() -> dict:
   }
 
 
+def _strong_attack() -> dict:
+  return {
+    "num_images": Number(30, 1, _IMAGES),
+    "top_k": Number(5, 1, 100_000),
+    "curve": "0.5,1,2,4",  # smaller eps that are tried before attack.eps, in 1/255
+    "targets": "head to stomach,random rectangle",  # where prototypes are sent, beside off S
+    "queries": Number(1000, 0, 100_000),  # looks of Square attack, without gradients; 0: none
+  }
+
+
 # Keys that came after jprotop 0.2, and what that did.
 _LATER = {
   "train.init.add_on": "fan_out",
@@ -258,6 +270,8 @@ _LATER = {
   "train.frozen.parts": 0,
   "train.frozen.batch_norm": False,
   "train.adversarial.num_steps": 1,
+  "measure.attack.strength": "paper",
+  **{f"measure.strong_attack.{key}": value for key, value in _values(_strong_attack()).items()},
 }
 
 

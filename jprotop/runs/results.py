@@ -7,7 +7,7 @@ own file; docs/results.schema.json is made of them all. A share is {"value", "co
 and interval are None where total is 0. A mean over seeds has "std" too, and no interval where there
 is one seed.
 
-form            of this file: 3
+form            of this file: 4
 jprotop         the version that wrote it
 config          of the run, or of the study
 environment     {command: versions, device, commit, time}
