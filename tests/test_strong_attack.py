@@ -38,7 +38,8 @@ def test_the_margin_is_positive_where_the_prototype_is_found_in_s_noisy():
   maps = rng.normal(size=(20, 3, 4)).astype(np.float32)
   target = rng.uniform(size=maps.shape) < 0.5
   target[0], target[1] = False, True  # Nowhere to go, and nowhere else: no margin.
-  found = np.asarray(objectives.margin(jnp.asarray(maps), Cells(None, jnp.asarray(target)), None))
+  cells, numbers = Cells(None, jnp.asarray(target)), Budget().numbers()
+  found = np.asarray(objectives.margin(jnp.asarray(maps), cells, numbers))
   assert (found[:2] == 0).all()
   for i in range(2, 20):
     assert found[i] == pytest.approx(maps[i][target[i]].max() - maps[i][~target[i]].max())
@@ -86,7 +87,7 @@ def test_off_s_is_all_but_s_and_the_masks_hold_each_other():
   assert [int(mask.sum()) for mask in pixels] == [15 * 64, 16 * 64, 16 * 64]
   rows, aims = aims_of.off_source(subjects, 1)
   assert rows.tolist() == [0, 1] and aims.prototype.tolist() == [1, 11]
-  assert [regions.peak_cell(cells) for cells in aims.source] == [(1, 1), (2, 3)]
+  assert np.argwhere(aims.source).tolist() == [[0, 1, 1], [1, 2, 3]]
 
 
 def test_random_rectangles_lie_off_s_and_are_drawn_from_the_seed():

@@ -2,11 +2,13 @@
 
 A step looks at `x`, notes what it sees, and proposes the next picture. The best picture is chosen
 by the success test itself, not by what is raised, and an image that has fully succeeded stays as it
-is. So its row can leave (`rows.drive_rows`).
+is. So its row can leave (`search_rows.drive_rows`).
 """
 
+import dataclasses
 import functools
 from collections.abc import Callable
+from typing import TypeVar
 
 import flax.struct
 import jax
@@ -73,6 +75,9 @@ class State(pgd.State):
     return (self.level == KEPT) | (self.looks >= self.most)
 
 
+AnyState = TypeVar("AnyState", bound=State)
+
+
 def fields(
   start: Float[Array, "B H W 3"], keys: Key[Array, " B"], most: int | Int[Array, ""]
 ) -> dict[str, Array]:
@@ -94,20 +99,20 @@ def of_rows(rows: Bool[Array, " B"], new: Array, old: Array) -> Array:
   return jnp.where(rows.reshape(-1, *[1] * (new.ndim - 1)), new, old)
 
 
-def note(state: State, seen: Seen) -> tuple[State, Bool[Array, " B"]]:
-  """The state after one more look, and whether `x` is better than the best before.
+def note(state: AnyState, seen: Seen) -> AnyState:
+  """The state after one more look, which replaces the best picture if it is better.
 
   Better is a higher level, and of equals the larger margin.
   """
   level = seen.level
   better = (level > state.level) | ((level == state.level) & (seen.margin > state.margin))
-  noted = state.replace(
+  return dataclasses.replace(
+    state,
     looks=state.looks + 1,
     level=jnp.where(better, level, state.level),
     margin=jnp.where(better, seen.margin, state.margin),
     best=of_rows(better, state.x, state.best),
   )
-  return noted, better
 
 
 def fresh_keys(state: State) -> Key[Array, " B"]:

@@ -7,6 +7,8 @@ changed since then. Two things are ours: the picture that is kept is the best by
 (`search`), and the start is noise U(-eps, eps).
 """
 
+import dataclasses
+
 import flax.struct
 import jax
 import jax.numpy as jnp
@@ -84,9 +86,10 @@ def step(state: State, objective: search.Objective, room: Room, numbers: Numbers
 
   gradient, seen = jax.grad(total, has_aux=True)(state.x)
   done = state.looks  # steps that led to x
-  state, _ = search.note(state, seen)
+  state = search.note(state, seen)
   higher = seen.value > state.highest
-  state = state.replace(
+  state = dataclasses.replace(
+    state,
     rises=state.rises + ((done > 0) & (seen.value > state.value_before)),
     value_before=seen.value,
     highest=jnp.where(higher, seen.value, state.highest),
@@ -94,7 +97,9 @@ def step(state: State, objective: search.Objective, room: Room, numbers: Numbers
     gradient_highest=of_rows(higher, gradient, state.gradient_highest),
   )
   first = done == 0
-  state = state.replace(highest_then=jnp.where(first, state.highest, state.highest_then))
+  state = dataclasses.replace(
+    state, highest_then=jnp.where(first, state.highest, state.highest_then)
+  )
   state, gradient = _checkpoint(state, gradient, done)
   return _move(state, gradient, first, room, numbers)
 
@@ -110,7 +115,8 @@ def _checkpoint(
   stuck = ~state.halved_then & (state.highest == state.highest_then)
   halve = due & (too_few | stuck)
   period = jnp.maximum(state.percent - state.percent_before - _SHORTER, _SHORTEST)
-  moved_on = state.replace(
+  moved_on = dataclasses.replace(
+    state,
     step_size=jnp.where(halve, state.step_size / 2, state.step_size),
     x=of_rows(halve, state.x_highest, state.x),
     value_before=jnp.where(halve, state.highest, state.value_before),
@@ -138,7 +144,7 @@ def _move(
 
   z = inside(x + eta * jnp.sign(gradient))
   follow = inside(x + _MOMENTUM * (z - x) + (1 - _MOMENTUM) * (x - state.x_before))
-  return state.replace(x=of_rows(first, z, follow), x_before=x)
+  return dataclasses.replace(state, x=of_rows(first, z, follow), x_before=x)
 
 
 APGD = search.method(init, step)

@@ -68,10 +68,10 @@ class Found:
 
 def _begin(method: Method, numbers: Numbers, batch: dict) -> State:
   """New states in `fresh` rows, the old ones elsewhere; closed rows have nothing to do."""
-  new = begin_batch(method, numbers, batch)
+  new: Any = begin_batch(method, numbers, batch)
   if "state" in batch:
     new = jax.tree.map(lambda a, b: of_rows(batch["fresh"], a, b), new, batch["state"])
-  return new.replace(most=jnp.where(batch["open"], new.most, 0))
+  return dataclasses.replace(new, most=jnp.where(batch["open"], new.most, 0))
 
 
 class _Slots:
@@ -130,7 +130,9 @@ class _Board:
 
   def over(self, held: Int[np.ndarray, " n"]) -> Bool[np.ndarray, " n"]:
     """Of the tries that are held (-1: none), those whose subject has succeeded by another."""
-    return (held >= 0) & (self.level[self.subject[held]] == search.KEPT)
+    over, some = np.zeros(len(held), bool), held >= 0
+    over[some] = self.level[self.subject[held[some]]] == search.KEPT
+    return over
 
   def next(self, most: int) -> Int[np.ndarray, " n"]:
     """Up to so many tries that are to begin now."""

@@ -6,6 +6,8 @@ what it moves and gradients do not. Random noise that is drawn anew for each loo
 attacks that choose the best of many pictures.
 """
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, Key
@@ -69,11 +71,11 @@ def step(
   state: search.State, objective: search.Objective, room: Room, numbers: Numbers
 ) -> search.State:
   """A look at x, and one more square on the best picture."""
-  state, _ = search.note(state, objective(state.x))
+  state = search.note(state, objective(state.x))
   share = share_of_pixels(state.looks - 1, state.most)
   inside, signs = squares(search.fresh_keys(state), room.mask, share)
   changed = jnp.where(inside[..., None], room.image + numbers.eps * signs, state.best)
-  return state.replace(x=pgd.project(changed, room.image, room.pixels, numbers.eps))
+  return dataclasses.replace(state, x=pgd.project(changed, room.image, room.pixels, numbers.eps))
 
 
 def _signs(room: Room, numbers: Numbers, keys: Key[Array, " B"]) -> Float[Array, "B H W 3"]:
@@ -92,8 +94,8 @@ def step_noise(
   state: search.State, objective: search.Objective, room: Room, numbers: Numbers
 ) -> search.State:
   """A look at x, and other signs."""
-  state, _ = search.note(state, objective(state.x))
-  return state.replace(x=_signs(room, numbers, search.fresh_keys(state)))
+  state = search.note(state, objective(state.x))
+  return dataclasses.replace(state, x=_signs(room, numbers, search.fresh_keys(state)))
 
 
 SQUARE = search.method(init, step)

@@ -84,12 +84,11 @@ def measure(run: Run, out: pathlib.Path, *, beside: Beside | None = None) -> dic
   Raises:
     InputError: more prototypes than there are, no image to attack, or a budget without sense.
   """
-  plan = plan_of(run)
+  plan, seed = plan_of(run), run.config["measure"]["seed"]
   check_pushed(run)
   in_turn.check_top_k(plan.top_k, len(run.model.prototype_class))
   ensure_folder(out / "figures")
   subjects, sample = _draw(run, plan)
-  seed = run.config["measure"]["seed"]
   network = run.network.in_files(plan.budget.survive_jpeg)
   setting = Setting(network, plan.budget.eps, seed, rows_of(run))
   aimed = aims_of.off_source(subjects, 0)
@@ -106,7 +105,7 @@ def measure(run: Run, out: pathlib.Path, *, beside: Beside | None = None) -> dic
   measured = rounds.on_masks(setting, OFF_SOURCE, aimed, plan, first)
   for target in plan.targets:
     measured += rounds.on_masks(setting, target, TARGETS[target](subjects, seed), plan)
-  images = numbers_of.per_image(subjects, measured, found, square and square.kept)
+  images = numbers_of.per_image(subjects, measured, found, square)
   _write(out, run, (subjects, aimed), found, images)
   record = {
     **_what(plan, subjects, sample, seed),
@@ -114,14 +113,18 @@ def measure(run: Run, out: pathlib.Path, *, beside: Beside | None = None) -> dic
     "num_not_attackable": len(subjects.index) - len(aimed[0]),
     "curve": numbers_of.curve_record(found),
     "by_target": [on.record() for on in measured],
-    "without_gradients": square
-    and numbers_of.without_gradients(plan.queries, first["strong"], square),
+    "without_gradients": numbers_of.without_gradients(plan.queries, first["strong"], square),
     "images": images,
   }
+  _draw_curves(out, run, record, beside)
+  return record
+
+
+def _draw_curves(out: pathlib.Path, run: Run, record: dict, beside: Beside | None) -> None:
+  """The network's curve, beside those of networks that were measured before."""
   others = {name: other["curve"] for name, other in (beside.found if beside else {}).items()}
   curves = {**others, run.config["train"]["network"]: record["curve"]}
   canvas.save(eps_curves.eps_curves(curves), out / "figures/eps_curve.png")
-  return record
 
 
 def _draw(run: Run, plan: Plan) -> tuple[Subjects, dict[str, int]]:

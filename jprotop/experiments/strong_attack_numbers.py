@@ -5,7 +5,7 @@ from typing import Any
 
 import msgspec
 import numpy as np
-from jaxtyping import Bool, Int
+from jaxtyping import Int
 
 from jprotop import statistics
 from jprotop.attacks.aims import MASKS, Aims
@@ -140,8 +140,10 @@ class OnMask:
     }
 
 
-def without_gradients(queries: int, white_box: Reached, square: Reached) -> dict:
-  """A `WithoutGradients`, of what both reach of the same images."""
+def without_gradients(queries: int, white_box: Reached, square: Reached | None) -> dict | None:
+  """A `WithoutGradients`, of what both reach of the same images; None without queries."""
+  if square is None:
+    return None
   return {
     "queries": queries,
     "square": rates(square),
@@ -157,7 +159,7 @@ def curve_record(found: Curve) -> list[dict]:
 
 
 def per_image(
-  subjects: Subjects, measured: list[OnMask], found: Curve, square: Bool[np.ndarray, " n"] | None
+  subjects: Subjects, measured: list[OnMask], found: Curve, square: Reached | None
 ) -> list[dict]:
   """A row for each image, target and mask; what was not measured there is None."""
 
@@ -181,7 +183,7 @@ def per_image(
             for name in ("strong", "paper", "control")
             for what in ("moved", "kept")
           },
-          "square_kept": bool(square[i]) if top and square is not None else None,
+          "square_kept": bool(square.kept[i]) if top and square else None,
         }
       )
   return rows

@@ -28,16 +28,14 @@ def eps_curves(curves: Mapping[str, Sequence[Mapping[str, Any]]]) -> Figure:
   axes = figure.subplots()
   title = "Top prototype moved off S by the strong attack"
   canvas.style_axes(axes, title=title, ylabel="images, %")
-  for number, (network, rows) in enumerate(curves.items()):
-    color, marker = _LOOKS[network]
-    shift = 1 + 0.03 * number  # So that intervals do not hide each other.
-    for name, dash, what in (
-      ("moved_and_prediction_kept", "-", "class kept"),
-      ("moved", ":", "any class"),
-    ):
-      shares = [row["strong"][name] for row in rows]
-      label = f"{NETWORK_NAMES[network]}, {what}, n = {shares[0]['total']}"
-      _draw(axes, [255 * row["eps"] * shift for row in rows], shares, color, marker, dash, label)
+  ways = (("moved_and_prediction_kept", "-", "class kept"), ("moved", ":", "any class"))
+  lines = [(network, rows, *way) for network, rows in curves.items() for way in ways]
+  for number, (network, rows, name, dash, what) in enumerate(lines):
+    shift = 1.04 ** (number - (len(lines) - 1) / 2)  # So that intervals do not hide each other.
+    shares = [row["strong"][name] for row in rows]
+    label = f"{NETWORK_NAMES[network]}, {what}, n = {shares[0]['total']}"
+    places = [255 * row["eps"] * shift for row in rows]
+    _draw(axes, places, shares, (*_LOOKS[network], dash), label)
   levels = sorted({255 * row["eps"] for rows in curves.values() for row in rows})
   axes.set_xscale("log", base=2)
   axes.set_xticks(levels, [f"{level:.3g}" for level in levels], fontsize=8.5)
@@ -52,14 +50,13 @@ def _draw(
   axes: Axes,
   places: Sequence[float],
   shares: Sequence[Mapping[str, Any]],
-  color: str,
-  marker: str,
-  dash: str,
+  look: tuple[str, str, str],
   label: str,
 ) -> None:
-  """A line with the intervals of its shares."""
+  """A line with the intervals of its shares, of a colour, a marker and a dash."""
   values = 100 * np.array([share["value"] for share in shares])
   low, high = 100 * np.array([share["interval"] for share in shares]).T
+  color, marker, dash = look
   style: dict[str, Any] = {"color": color, "linestyle": dash, "marker": marker, "linewidth": 1.6}
   if dash == ":":
     style |= {"markerfacecolor": "white"}
