@@ -42,6 +42,7 @@ def room_of(batch: dict) -> Room:
 
 
 def begin_batch(method: Method, numbers: Numbers, batch: dict) -> State:
+  """Where a method begins with the images of a batch."""
   return method.init(room_of(batch), numbers, jax.random.wrap_key_data(batch["key"]))
 
 

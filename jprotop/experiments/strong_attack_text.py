@@ -21,18 +21,16 @@ def tell(record: Mapping[str, Any], out: pathlib.Path) -> Iterator[str]:
     f"{record['strength']}: {record['restarts']} starts x 2 objectives x {record['num_steps']} "
     f"steps, eps {eps * 255:.3g}/255; {sample_text(record['sample'])}"
   )
-  yield "Moved off S with the predicted class kept (and with any class):"
+  yield "Top prototype moved off S with its class kept (in brackets: with any class):"
   for k in dict.fromkeys(("1", str(top_k))):
+    within = "" if k == "1" else f", or one of the top {k}"
     for name, text in _ATTACKS.items():
-      prototypes = "top prototype" if k == "1" else f"one of the top {k}"
-      yield _line(f"{prototypes}, {text}", record[f"{name}_at"][k])
-  yield "By eps, top prototype:"
-  for level in record["curve"]:
-    yield _line(f"{level['eps'] * 255:.3g}/255", level["strong"])
-  yield "By target and mask:"
-  for row in record["by_target"]:
+      yield _line(f"{text}{within}", record[f"{name}_at"][k])
+  for level in record["curve"][:-1]:
+    yield _line(f"strong attack, eps {level['eps'] * 255:.3g}/255", level["strong"])
+  for row in record["by_target"][1:]:
     for name, text in _ATTACKS.items():
-      yield _line(f"{row['target']}, noise on {row['mask']}, {text}", row[name])
+      yield _line(f"{row['target']}, noise on {row['mask']}: {text}", row[name])
   if record["without_gradients"]:
     yield _tell_square(record["without_gradients"])
   if apart := record["num_not_attackable"]:
@@ -41,12 +39,12 @@ def tell(record: Mapping[str, Any], out: pathlib.Path) -> Iterator[str]:
 
 
 def _line(text: str, rates: Mapping[str, Any]) -> str:
-  return f"  {text:<58} {format_share(rates[_KEPT])} ({format_share(rates['moved'])})"
+  return f"  {text:<58} {format_share(rates[_KEPT])} [{format_share(rates['moved'])}]"
 
 
 def _tell_square(found: Mapping[str, Any]) -> str:
   solved, square = found["solved"], format_share(found["square"][_KEPT])
-  text = f"Square attack, {found['queries']} looks, no gradients: {square}"
+  text = f"  Square attack, {found['queries']} looks, no gradients: {square}"
   return f"{text}; {masked(solved)}"
 
 
