@@ -26,4 +26,7 @@ def get_config(network="standard"):
     config.train.last_layer.learning_rate.last_layer = 1e-3
     config.measure.attack.num_images = 40
     config.measure.success_rate.num_images = 60
+    # It takes minutes: --only=strong_attack, or another strength, measures it.
+    config.measure.attack.strength = "paper"
+    config.measure.strong_attack.num_images = 20
   return config
