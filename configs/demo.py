@@ -31,4 +31,7 @@ def get_config(network="standard"):
     )
     config.measure.transfer.update({"num_images": 10, "num_steps": 20})
     config.measure.universal.update({"num_images": 40, "num_training_images": 40, "num_steps": 15})
+    # It takes minutes: --only=strong_attack, or another strength, measures it.
+    config.measure.attack.strength = "paper"
+    config.measure.strong_attack.num_images = 20
   return config

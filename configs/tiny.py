@@ -27,4 +27,7 @@ def get_config(network="standard"):
   config.measure.transfer.update({"num_images": 4, "num_steps": 2})
   config.measure.universal.update({"num_images": 4, "num_training_images": 4, "num_classes": 1})
   config.measure.universal.num_steps = 2
+  config.measure.strong_attack.update(
+    {"num_images": 2, "top_k": 2, "curve": "4", "targets": "random rectangle", "queries": 9}
+  )
   return config

@@ -191,38 +191,48 @@ def points_to_cells(
   return cells
 
 
-def least_active_rectangle(
-  similarity_map: Real[np.ndarray, "h w"], source: Bool[np.ndarray, "h w"]
-) -> Bool[np.ndarray, "h w"] | None:
-  """The rectangle of cells, of the shape of S and off S, where a map is lowest on average.
+def free_rectangles(source: Bool[np.ndarray, "h w"]) -> Bool[np.ndarray, "N h w"]:
+  """All rectangles of cells of the shape of S that lie off S, in row-major order.
 
-  Where S is so large that its shape does not fit beside it, the largest smaller rectangle that
-  does is taken.
+  Where S is so large that its shape does not fit beside it, those of the smaller shapes, none wider
+  or higher, that fit and have most cells. None where S covers the whole grid.
 
   Args:
     source: the cells S.
-
-  Returns:
-    The rectangle; None if S covers the whole grid.
   """
-  grid = similarity_map.shape
-  box = tight_box(source)
-  best = None
-  for height in range(box.y1 - box.y0, 0, -1):
-    for width in range(box.x1 - box.x0, 0, -1):
-      for y in range(grid[0] - height + 1):
-        for x in range(grid[1] - width + 1):
-          if source[y : y + height, x : x + width].any():
-            continue
-          level = float(similarity_map[y : y + height, x : x + width].mean())
-          # More cells first, then the lower level; the first in row-major order wins ties.
-          rank = (-height * width, level)
-          if best is None or rank < best[0]:
-            best = (rank, (y, x, height, width))
-  if best is None:
+  grid, box = source.shape, tight_box(source)
+  sizes = [(h, w) for h in range(box.y1 - box.y0, 0, -1) for w in range(box.x1 - box.x0, 0, -1)]
+  most, found = 0, []
+  for height, width in sorted(sizes, key=lambda size: -size[0] * size[1]):  # It keeps the order.
+    if height * width < most:
+      break
+    covered = np.lib.stride_tricks.sliding_window_view(source, (height, width)).any(axis=(2, 3))
+    for y, x in np.argwhere(~covered).tolist():
+      most = height * width
+      found.append(cell_rectangle((y, x), (y + height - 1, x + width - 1), grid))
+  return np.stack(found) if found else np.zeros((0, *grid), bool)
+
+
+def least_active_rectangle(
+  similarity_map: Real[np.ndarray, "h w"], source: Bool[np.ndarray, "h w"]
+) -> Bool[np.ndarray, "h w"] | None:
+  """Of `free_rectangles` the first where a map is lowest on average; None if there is none.
+
+  Args:
+    source: the cells S.
+  """
+  free = free_rectangles(source)
+  if not len(free):
     return None
-  y, x, height, width = best[1]
-  return cell_rectangle((y, x), (y + height - 1, x + width - 1), grid)
+  return free[int(np.argmin([similarity_map[cells].mean() for cells in free]))]
+
+
+def random_rectangle(
+  source: Bool[np.ndarray, "h w"], rng: np.random.Generator
+) -> Bool[np.ndarray, "h w"] | None:
+  """One of `free_rectangles`, each as likely as another; None if there is none."""
+  free = free_rectangles(source)
+  return free[int(rng.integers(len(free)))] if len(free) else None
 
 
 def peak_cell(similarity_map: Real[np.ndarray, "h w"]) -> tuple[int, int]:

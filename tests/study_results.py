@@ -133,6 +133,47 @@ def _rates(success_at):
   }
 
 
+def strong_attack(kept, *, paper=10, control=0, solved=0, total=30):
+  """The `strong_attack` record of one network: so many of 30 images moved with their class kept."""
+
+  def of(count):
+    return {
+      "moved": share(min(count + 1, total), total),
+      "moved_and_prediction_kept": share(count, total),
+    }
+
+  at = {"strong": kept, "paper": paper, "control": control}
+  row = {
+    "target": "off S",
+    "mask": "S_noisy",
+    "num_images": total,
+    **{name: of(count) for name, count in at.items()},
+    "beyond_paper": paired(max(kept - paper, 0), max(paper - kept, 0), total),
+    "beyond_control": paired(max(kept - control, 0), max(control - kept, 0), total),
+  }
+  levels = ((1 / 255, kept // 3), (8 / 255, kept))
+  return {
+    "strength": "strong-small",
+    "restarts": 2,
+    "num_steps": 50,
+    "looks": 204,
+    "seed": 0,
+    "budget": budget(),
+    "sample": sample(total),
+    "num_not_attackable": 0,
+    "top_k": 5,
+    **{f"{name}_at": {str(k): of(count) for k in range(1, 6)} for name, count in at.items()},
+    "curve": [{"eps": eps, "strong": of(count)} for eps, count in levels],
+    "by_target": [row, {**row, "target": "head to stomach"}],
+    "without_gradients": {
+      "queries": 1000,
+      "square": of(kept // 2),
+      "solved": share(solved, total - kept),
+    },
+    "images": [],
+  }
+
+
 def sample(taken, asked=None):
   """Where drawn images come from: 1000 test images, 900 of them classified correctly."""
   return {
@@ -335,6 +376,7 @@ def study(backbone="resnet34", *, data="cub", classes=200, seed=0, more=0):
         "standard": {"paper": rates(150), "authors": rates(186), "ablation": []},
         "adversarial": {"paper": rates(30), "authors": rates(54)},
       },
+      "strong_attack": {"standard": strong_attack(26), "adversarial": strong_attack(7, paper=3)},
       "alteration": {
         "altered": alteration(2.5),
         "standard": alteration(0.1, top_kept=95, overlap=0.9, kept=80),

@@ -100,7 +100,7 @@ def test_an_objective_of_ones_own_by_itself_and_by_its_name(tiny, batch, registr
 def test_a_name_is_given_once_and_must_be_known(tiny, batch, registry):
   with pytest.raises(InputError, match="objective 'move' is there already"):
     objectives.register_objective("move", flatten)
-  with pytest.raises(InputError, match="'mvoe' is not known; it must be one of move, vanish"):
+  with pytest.raises(InputError, match="'mvoe' is not known; it must be one of margin, move,"):
     perturb(Network(*tiny), batch, BUDGET, objective="mvoe", batch_size=4)
 
 

@@ -1,4 +1,4 @@
-"""What an attack raises: Eq. (2), the reference code's vanishing head, and one's own."""
+"""What an attack raises: Eq. (2), its margin, the authors' vanishing head, and one's own."""
 
 from collections.abc import Callable
 
@@ -69,6 +69,21 @@ def move(maps: Float[Array, "B h w"], cells: Cells, numbers: Numbers) -> Float[A
   return move_similarity(maps, cells.target, cells.source, drop_shared_cells=drop)
 
 
+def margin(maps: Float[Array, "B h w"], cells: Cells, numbers: Numbers) -> Float[Array, " B"]:
+  """The maximum over S_noisy minus the maximum over all other cells.
+
+  It is positive where, and only where, the prototype is found in S_noisy: the success test as an
+  objective, as Carlini and Wagner (2017) have it for classes.
+  """
+  if cells.target is None:
+    raise InputError("the objective margin needs the cells S_noisy: target")
+  cells_of = (-2, -1)
+  inside = jnp.max(jnp.where(cells.target, maps, -jnp.inf), cells_of)
+  outside = jnp.max(jnp.where(cells.target, -jnp.inf, maps), cells_of)
+  # Padding rows of a batch have no S_noisy; they must not become infinite.
+  return jnp.where(jnp.isfinite(inside) & jnp.isfinite(outside), inside - outside, 0.0)
+
+
 def vanish(
   maps: Float[Array, "B h w"], cells: Cells | None = None, numbers: Numbers | None = None
 ) -> Float[Array, " B"]:
@@ -78,7 +93,7 @@ def vanish(
   return -jnp.take_along_axis(flat, highest, axis=1)[:, 0]
 
 
-OBJECTIVES: dict[str, Objective] = {"move": move, "vanish": vanish}
+OBJECTIVES: dict[str, Objective] = {"move": move, "margin": margin, "vanish": vanish}
 
 
 def register_objective(name: str, function: Objective) -> None:

@@ -102,13 +102,14 @@ def reproduce(
 
 
 def chosen_stages(config: dict, only: list[str]) -> list[study.Stage]:
-  """The stages that the given parts need; without parts, all that apply to a config.
+  """The stages that the given parts need; without parts, all that a config allows and wants.
 
   Raises:
     InputError: one that was given does not apply.
   """
   if not only:
-    return [stage for stage in study.stages() if not stage.experiment.lacks(config)]
+    every = ((stage, stage.experiment) for stage in study.stages())
+    return [stage for stage, of in every if not of.lacks(config) and of.wanted(config)]
   chosen = [stage for stage in study.stages() if set(only) & stage.parts]
   for stage in chosen:
     if lack := stage.experiment.lacks(config):

@@ -3,6 +3,7 @@
 from jprotop.experiments import (  # noqa: F401, I001
   head_on_stomach,
   success_rate,
+  strong_attack,
   map_quality,
   alteration,
   twins,

@@ -94,6 +94,7 @@ class Experiment:
     measure: (run, out, beside=..., **flags) to a record; it writes figures and arrays into `out`.
     record: the type of what `measure` returns, for the schema.
     networks: those of a study that it is measured on, in order; none: only by its command.
+    wanted: from a study's config to whether it is measured there without being named in --only.
     also: networks of a study that it takes something from.
     settings: sections of config.measure that its numbers depend on.
     parts: further names of --only, such as tables of the paper, and the networks that each needs.
@@ -117,6 +118,7 @@ class Experiment:
   measure: Callable[..., Any]
   record: Any
   networks: tuple[str, ...] = ()
+  wanted: Callable[[Mapping], bool] = lambda config: True
   also: tuple[str, ...] = ()
   settings: tuple[str, ...] = ()
   parts: Mapping[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)

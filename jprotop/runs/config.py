@@ -11,11 +11,13 @@ trained as its argument, as in --config=demo:altered. The paper needs four:
   adversarial   on images changed by fast FGSM (App. F.1)
 """
 
-import dataclasses
 import pathlib
 from typing import Any
 
 from ml_collections import ConfigDict
+
+from jprotop.runs.config_numbers import BATCH, EPOCHS, IMAGES, SEED, Number
+from jprotop.runs.config_strong import strong_attacks
 
 # The networks of a study, and the sections of `train` that are about them alone.
 NETWORKS = {
@@ -25,26 +27,6 @@ NETWORKS = {
   "adversarial": ("adversarial",),
 }
 PROTOCOLS = ("paper", "authors")
-
-
-@dataclasses.dataclass(frozen=True)
-class Number:
-  """A default, and from what to what it may be changed: to numbers of its type.
-
-  A bound is where a number makes no sense, or where a slip of the finger would fill the memory or
-  go on for ever; it is far from what anyone needs.
-  """
-
-  default: int | float
-  least: int | float
-  most: int | float
-
-
-# JAX makes its keys of 32 bits: with more of them two seeds would be the same one.
-_SEED = Number(0, 0, 2**32 - 1)
-_BATCH = 10_000
-_IMAGES = 1_000_000
-_EPOCHS = 100_000
 
 
 def get_config(network: str = "standard") -> ConfigDict:
@@ -71,11 +53,11 @@ def defaults() -> dict:
     "train": _train(),
     "measure": _measure(),
     "compute": {
-      "push_batch_size": Number(50, 1, _BATCH),
-      "evaluation_batch_size": Number(100, 1, _BATCH),
+      "push_batch_size": Number(50, 1, BATCH),
+      "evaluation_batch_size": Number(100, 1, BATCH),
       # Images at once; 0: as many as the devices hold.
-      "attack_batch_size": Number(0, 0, _BATCH),
-      "keep_checkpoints": Number(2, 1, _EPOCHS),
+      "attack_batch_size": Number(0, 0, BATCH),
+      "keep_checkpoints": Number(2, 1, EPOCHS),
     },
   }
 
@@ -92,7 +74,7 @@ def _train() -> dict:
   return {
     "network": "standard",
     "protocol": "paper",  # or "authors": what the reference code computes, slips included
-    "seed": _SEED,
+    "seed": SEED,
     "data": _data(),
     "model": _model(),
     "init": _init(),
@@ -105,7 +87,7 @@ def _train() -> dict:
       "separation": Number(-0.08, -1000, 0),
       "l1": Number(1e-4, 0, 1000),
     },
-    "batch_size": Number(80, 1, _BATCH),
+    "batch_size": Number(80, 1, BATCH),
     "weight_decay": Number(1e-3, 0, 1),
     **_phases(),
     # What images are altered by, and which classes: half of them drawn from the seed, odd labels,
@@ -130,8 +112,8 @@ def _adversarial() -> dict:
     "num_steps": Number(1, 0, 1000),
     "weight": Number(1.0, 0, 1e6),
     # How long its last layer is tuned, and how many joint epochs it has; 0: as many as the others.
-    "last_layer_epochs": Number(1, 0, _EPOCHS),
-    "joint_epochs": Number(0, 0, _EPOCHS),
+    "last_layer_epochs": Number(1, 0, EPOCHS),
+    "joint_epochs": Number(0, 0, EPOCHS),
   }
 
 
@@ -156,7 +138,7 @@ def _alteration() -> dict:
     "name": "jpeg",
     "parameter": Number(20.0, -1e9, 1e9),
     "classes": "default",
-    "seed": _SEED,
+    "seed": SEED,
   }
 
 
@@ -179,7 +161,7 @@ def _data() -> dict:
       "num_classes": Number(8, 2, 200),
       "images_per_class": Number(30, 1, 1000),
       "size": Number(160, 32, 2048),
-      "seed": _SEED,
+      "seed": SEED,
     },
   }
 
@@ -206,22 +188,22 @@ def _phases() -> dict:
   return {
     # A spell as a plain classifier, for a backbone that starts from nothing; 0 epochs: none.
     "pretrain": {
-      "epochs": Number(0, 0, _EPOCHS),
+      "epochs": Number(0, 0, EPOCHS),
       "learning_rate": {"features": rate(1e-3), "classifier": rate(1e-3)},
       "schedule": "cosine",
     },
     "warm": {
-      "epochs": Number(5, 0, _EPOCHS),
+      "epochs": Number(5, 0, EPOCHS),
       "learning_rate": {"add_on": rate(3e-3), "prototypes": rate(3e-3)},
     },
     "joint": {
-      "epochs": Number(6, 0, _EPOCHS),
+      "epochs": Number(6, 0, EPOCHS),
       "learning_rate": {"features": rate(1e-4), "add_on": rate(3e-3), "prototypes": rate(3e-3)},
       "schedule": "step",
-      "decay_every": Number(5, 1, _EPOCHS),
+      "decay_every": Number(5, 1, EPOCHS),
     },
     "last_layer": {
-      "epochs": Number(20, 0, _EPOCHS),
+      "epochs": Number(20, 0, EPOCHS),
       "learning_rate": {"last_layer": rate(1e-4)},
     },
   }
@@ -234,20 +216,21 @@ def _measure() -> dict:
     return Number(default, 0, 100_000)
 
   return {
-    "seed": _SEED,  # of drawn images and noise
+    "seed": SEED,  # of drawn images and noise
     "protocol": "paper",
     "attack": {
-      "num_images": Number(20, 1, _IMAGES),  # Head on Stomach and vanishing head
+      "num_images": Number(20, 1, IMAGES),  # Head on Stomach and vanishing head
       "eps": Number(8 / 255, 0, 1),
       "step_size": Number(2 / 255, 0, 1),
       "num_steps": steps(40),
       "objective": "move",  # a name of attacks/objectives.py: what Head on Stomach raises
       "random_start": True,
+      "strength": "strong-small",  # of strong_attack: or strong, or paper: no study has it
       # Quality of a JPEG file that pictures pass before they are seen; 0: none.
       "survive_jpeg": Number(0, 0, 95),
     },
     "success_rate": {
-      "num_images": Number(200, 1, _IMAGES),
+      "num_images": Number(200, 1, IMAGES),
       "top_k": Number(5, 1, 100_000),
       "ablate": "standard",
     },
@@ -256,35 +239,9 @@ def _measure() -> dict:
       "step_size": Number(2 / 255, 0, 1),
       "num_steps": steps(10),
     },
-    **_strong_attacks(),
+    **strong_attacks(),
     # The altered test images, of every network.
     "alteration": _alteration(),
-  }
-
-
-def _strong_attacks() -> dict:
-  """Attacks that are not the paper's."""
-  return {
-    # The worst of three attacks on the classification, with the eps that was trained against:
-    # Auto-PGD on the cross entropy, from so many starts, and on the DLR with so many targets, and
-    # Square Attack. AutoAttack has 100 steps, 1 restart, 9 targets and 5000 queries.
-    "robustness": {
-      "num_images": Number(200, 1, _IMAGES),
-      "eps": Number(8 / 255, 0, 1),
-      "num_steps": Number(20, 1, 100_000),
-      "restarts": Number(1, 1, 1000),
-      "targets": Number(3, 1, 1000),
-      "queries": Number(200, 1, 1_000_000),
-    },
-    # Noise of one network on another.
-    "transfer": {"num_images": Number(30, 1, _IMAGES), "num_steps": Number(40, 0, 100_000)},
-    # One pattern of noise for all images, and one for each of some classes.
-    "universal": {
-      "num_images": Number(100, 1, _IMAGES),
-      "num_training_images": Number(100, 1, _IMAGES),
-      "num_classes": Number(2, 1, 100_000),
-      "num_steps": Number(50, 0, 100_000),
-    },
   }
 
 

@@ -7,8 +7,11 @@ from typing import Any
 from flax.traverse_util import flatten_dict
 
 from jprotop import parallel
+from jprotop.attacks.aims import TARGETS
 from jprotop.attacks.budget import Budget
 from jprotop.attacks.objectives import OBJECTIVES
+from jprotop.attacks.strong import STRENGTHS
+from jprotop.attacks.strong_cases import levels_of
 from jprotop.data import dataset  # noqa: F401 (it brings the data sets and alterations)
 from jprotop.data.alterations import Scheme
 from jprotop.errors import InputError, excerpt
@@ -160,10 +163,25 @@ def _check_measure(config: dict) -> None:
       f"measure.attack.objective={measure['attack']['objective']!r} is not known; it must be one "
       f"of {', '.join(OBJECTIVES)}"
     )
+  _check_strong_attack(measure)
   for section in ("attack", "class_pgd"):
     Budget(**{name: measure[section][name] for name in ("eps", "step_size", "num_steps")})
   if unknown := set(names_in(measure["success_rate"]["ablate"])) - NETWORKS.keys():
     raise InputError(
       f"measure.success_rate.ablate: {unknown.pop()!r} is not known; it must be some of "
       f"{', '.join(NETWORKS)}, or nothing"
+    )
+
+
+def _check_strong_attack(measure: dict) -> None:
+  strength, settings = measure["attack"]["strength"], measure["strong_attack"]
+  if strength not in (known := ("paper", *STRENGTHS)):
+    raise InputError(
+      f"measure.attack.strength={strength!r} is not known; it must be one of {', '.join(known)}"
+    )
+  levels_of(settings["curve"], measure["attack"]["eps"])
+  if unknown := set(names_in(settings["targets"])) - set(TARGETS):
+    raise InputError(
+      f"measure.strong_attack.targets: {unknown.pop()!r} is not known; it must be some of "
+      f"{', '.join(TARGETS)}, or nothing"
     )

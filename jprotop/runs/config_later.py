@@ -24,6 +24,12 @@ _LATER = {
   "measure.universal.num_training_images": 100,
   "measure.universal.num_classes": 2,
   "measure.universal.num_steps": 50,
+  "measure.attack.strength": "paper",
+  "measure.strong_attack.num_images": 30,
+  "measure.strong_attack.top_k": 5,
+  "measure.strong_attack.curve": "0.5,1,2,4",
+  "measure.strong_attack.targets": "head to stomach,random rectangle",
+  "measure.strong_attack.queries": 1000,
 }
 # Keys that came later, and those that they follow unless they are given.
 _FOLLOWING = {"measure.robustness.eps": "train.adversarial.eps"}
