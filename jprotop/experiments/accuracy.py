@@ -15,7 +15,7 @@ from typing import Any
 
 import msgspec
 import numpy as np
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Int, Shaped
 
 from jprotop import statistics
 from jprotop.attacks import class_pgd
@@ -223,6 +223,19 @@ def claims(results: Mapping[str, Any]) -> list[dict]:
   ]
 
 
+def per_image(record: Mapping[str, Any]) -> dict[str, Shaped[np.ndarray, " N"]]:
+  """Whether each test image is right, by the share's path in the record, and the difference."""
+  if "test" not in record:
+    return {}
+  numbers = record["test"]
+  right = {
+    name: accuracy.unpacked(hits, numbers[name]["total"]) for name, hits in numbers["hits"].items()
+  }
+  difference = right["altered"].astype(float) - right["clean"]
+  values = {**right, "altered_minus_clean": difference}
+  return {f"test.{name}": of_images for name, of_images in values.items()}
+
+
 def _rows(found: Mapping[str, Any]) -> list[dict]:
   return [
     {
@@ -290,5 +303,6 @@ register(
       ),
     ),
     claims=claims,
+    per_image=per_image,
   )
 )

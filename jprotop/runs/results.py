@@ -7,7 +7,7 @@ own file; docs/results.schema.json is made of them all. A share is {"value", "co
 and interval are None where total is 0. A mean over seeds has "std" too, and no interval where there
 is one seed.
 
-form            of this file: 3
+form            of this file: 4
 jprotop         the version that wrote it
 config          of the run, or of the study
 environment     {command: versions, device, commit, time}
@@ -16,7 +16,7 @@ NAME            {network: record}, of each experiment that was measured
 table1 ... 4    rows of jprotop.report.paper_tables (a study's); `targets`: one more such table
 claims          rows of jprotop.report.verdicts (a study's)
 files           {NAME: {network: {path: hash}}}: the figures and arrays that belong to the records
-sources         what was collected (of reproduce --collect)
+sources         the studies that were collected; `factors`: their numbers and claims as one
 digests         {key: digest} of all others, by which an entry that was edited is known
 """
 
