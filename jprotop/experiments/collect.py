@@ -183,7 +183,7 @@ def _merge(rows: Sequence[dict], varied: str) -> list[dict]:
 
 
 def _one_row(rows: list[dict], varied: str) -> dict:
-  merged = {}
+  merged: dict[str, Any] = {}
   for key, first in rows[0].items():
     cells = [row[key] for row in rows]
     if any(isinstance(cell, Mapping) for cell in cells):

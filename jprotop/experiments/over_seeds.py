@@ -176,7 +176,7 @@ def numbers(factor: Factor) -> list[dict]:
             "experiment": experiment,
             "network": network,
             "number": path,
-            "values": _by_name(factor, [m and m["value"] for m in metrics]),
+            "values": {n: m["value"] if m else None for n, m in zip(factor.names, metrics)},
             "over": merged,
           }
         )
@@ -205,7 +205,7 @@ def _numbers_of(record: Any, path: str = "", *, listed: bool = False) -> Iterato
 
 
 def _join(path: str, key: str) -> str:
-  return f"{path}.{key}" if path else str(key)
+  return f"{path}.{key}" if path else key
 
 
 def _named(entry: Any) -> str:
@@ -217,10 +217,6 @@ def _is_setting(metrics: Iterable[Mapping[str, Any] | None]) -> bool:
   """Whether it is a plain number that is the same in every study that has it."""
   found = [metric for metric in metrics if metric is not None]
   return all("plain" in metric for metric in found) and len({m["value"] for m in found}) == 1
-
-
-def _by_name(factor: Factor, values: Sequence[float | None]) -> dict[str, float | None]:
-  return dict(zip(factor.names, values, strict=True))
 
 
 def claims(factor: Factor) -> list[dict]:
@@ -245,7 +241,7 @@ def _claim(factor: Factor, of_studies: Mapping[str, Mapping[str, Any]]) -> dict:
   found = list(of_studies.values())
   rule = [found[0][key] for key in _RULE]
   merged = mean_over([{"value": claim["quantity"]} for claim in found], factor.varied)
-  interval = merged and merged["interval"]
+  interval = merged["interval"] if merged else None
   is_open = (merged is not None and merged["std"] == 0) or any(
     claim["verdict"] != statistics.decide(claim["interval"], *rule) for claim in found
   )

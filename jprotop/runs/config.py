@@ -55,6 +55,7 @@ def get_config(network: str = "standard") -> ConfigDict:
   train, measure = config.train, config.measure
   for name in ("seed", "protocol"):
     measure[name] = train.get_oneway_ref(name)
+  train.adversarial.copies = train.data.get_oneway_ref("copies")
   for name in ("name", "parameter", "classes", "seed"):
     measure.alteration[name] = train.alteration.get_oneway_ref(name)
   return config.lock()
@@ -115,13 +116,15 @@ def _train() -> dict:
     # The remedied network sees each image altered with this probability.
     "remedy": {"probability": Number(0.5, 0, 1)},
     # What the adversarial network sees: fast_fgsm (the paper's), n_fgsm (its authors take eps as
-    # the step) or pgd (of so many steps), and its numbers, in units of [0, 1]; and how long its
-    # last layer is tuned.
+    # the step) or pgd (of so many steps), and its numbers, in units of [0, 1]; of how many copies,
+    # which follow train.data.copies unless they are given (each image costs several passes through
+    # the whole network); and how long its last layer is tuned.
     "adversarial": {
       "method": "fast_fgsm",
       "eps": Number(8 / 255, 0, 1),
       "step_size": Number(10 / 255, 0, 1),
       "num_steps": Number(1, 0, 1000),
+      "copies": Number(40, 0, 10_000),
       "last_layer_epochs": Number(1, 0, _EPOCHS),
     },
   }
@@ -264,7 +267,10 @@ _LATER = {
 def completed(config: dict) -> dict:
   """A stored config, with the keys that it lacks because they came later; else as it is."""
   config = copy.deepcopy(config)
-  for key, value in _LATER.items():
+  train = config.get("train")
+  data = train.get("data") if isinstance(train, dict) else None
+  copies = data.get("copies", 40) if isinstance(data, dict) else 40
+  for key, value in {**_LATER, "train.adversarial.copies": copies}.items():
     *sections, name = key.split(".")
     node = config
     for section in sections:

@@ -23,8 +23,10 @@ def augmented(config: dict, split: Split, *, pretraining: bool = False) -> Epoch
   paper, not in the pretraining that comes before them."""
   train = config["train"]
   settings, data = train["alteration"], train["data"]
-  common = dict(copies=data["copies"], batch_size=train["batch_size"], seed=train["seed"])
-  if data["augment"] == "device" and data["copies"]:
+  adversarial = train["network"] == "adversarial" and not pretraining
+  copies = (train["adversarial"] if adversarial else data)["copies"]
+  common = dict(copies=copies, batch_size=train["batch_size"], seed=train["seed"])
+  if data["augment"] == "device" and copies:
     return device_epochs(split, **common)
   altering = train["network"] == "remedied" and not pretraining
   return host_epochs(
@@ -44,13 +46,13 @@ def array(shape: tuple[int, ...], dtype: Any = np.float32) -> Shaped[np.ndarray,
 
 
 def every(
-  function: Callable, scene: Scene, epochs: Epochs, bar: tqdm
+  function: Callable, scene: Scene, epochs: Epochs, bar: tqdm, cost: float
 ) -> Iterator[tuple[tuple[int, slice], Any]]:
   """((version, copies), what `function` returns of them), until all were seen.
 
   Args:
     function: one of `parallel.per_example`, of the scene and a batch.
-    bar: moves on by images.
+    bar: moves on by the cost of each image.
   """
   plan = epochs.plan
   size = parallel.round_up(plan.batch_size)
@@ -59,5 +61,5 @@ def every(
     for part in parallel.map_examples(function, scene, batches, size):
       stop = min(start + size, plan.num_examples)
       yield (version, slice(start, stop)), part
-      bar.update(stop - start)
+      bar.update((stop - start) * cost)
       start = stop

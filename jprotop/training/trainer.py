@@ -23,7 +23,7 @@ from jprotop.runs.checkpoints import Checkpoints, check_trained
 from jprotop.runs.config import trained_part
 from jprotop.runs.history import History
 from jprotop.runs.sealed import digest_of
-from jprotop.training import copies, fronts, passes, pretrained, state, steps
+from jprotop.training import copies, fronts, passes, pretrained, state, steps, work
 from jprotop.training.phases import Phase
 
 _log = logging.getLogger("jprotop")
@@ -118,28 +118,20 @@ class Trainer:
   def _write_results(self) -> None:
     results.update_results(self.workdir, self.config, "train", {}, data=self.dataset.identity)
 
-  def _work(self, phase: int, epoch: int) -> int:
+  def _work(self, phase: int, epoch: int) -> float:
     """What is left from a position on, in forward passes of images."""
-    left = 0
-    if any(fronts.is_stored(self.config, ahead, self.epochs.plan) for ahead in self.plan[phase:]):
-      left += self.epochs.plan.num_examples * self.epochs.plan.num_versions
-    for number, ahead in enumerate(self.plan[phase:]):
-      if ahead.name == "push":
-        left += len(self.dataset.train)
-      else:
-        done = epoch if number == 0 else 0
-        left += passes.work_of(self.config, ahead, self.epochs.plan, done)
-    return left
+    ahead, count = self.plan[phase:], len(self.dataset.train)
+    return work.work_left(self.config, ahead, self.epochs.plan, count, epoch)
 
   def _run_phase(self, index: int, bar: tqdm) -> None:
     phase, now = self.plan[index], self.state
-    if now.opt_state is None:
-      optimizer = passes.optimizer_of(self.config, phase, self.epochs.plan)
-      now.opt_state = optimizer.init(phase.part_of(now.params))
     network, epochs = self.model, self._epochs_of(phase, bar)
     if phase.name == "pretrain":
       network = self.classifier
       epochs = copies.augmented(self.config, self.seen.train, pretraining=True)
+    if now.opt_state is None:
+      optimizer = passes.optimizer_of(self.config, phase, epochs.plan)
+      now.opt_state = optimizer.init(phase.part_of(now.params))
     first = now.position.epochs_done - now.position.epoch
     one_pass = passes.passes_of(
       self.config, network, phase, epochs, variables=self.state.variables, bar=bar, first=first
@@ -174,7 +166,8 @@ class Trainer:
       return self.epochs
     if self.stored is None:
       bar.set_description("frozen layers, all copies")
-      self.stored = fronts.store(self.model, self.state.variables, phase, self.epochs, bar)
+      cost = 1 - work.share_behind(self.config)
+      self.stored = fronts.store(self.model, self.state.variables, phase, self.epochs, bar, cost)
     return self.stored
 
   def _record(self, **row) -> None:
