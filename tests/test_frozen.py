@@ -96,7 +96,7 @@ def test_frozen_layers_stay_and_the_others_do_not(
 
   def run(self):
     started.append(jax.tree.map(np.array, self.state.variables))
-    original(self)
+    return original(self)
 
   monkeypatch.setattr(loop.Trainer, "run", run)
   bars, tqdm = [], trainer.tqdm

@@ -119,7 +119,7 @@ def test_finished_seeds_are_not_repeated_but_collected(study, tmp_path, monkeypa
 def test_networks_restrict_what_is_trained(tmp_path, monkeypatch):
   ran = []
   monkeypatch.setattr(reproduce.study, "Study", lambda *_: None)
-  monkeypatch.setattr(reproduce.study, "run_stages", lambda _, chosen: ran.extend(chosen))
+  monkeypatch.setattr(reproduce.study, "run_stages", lambda _, chosen, tell: ran.extend(chosen))
   monkeypatch.setattr(reproduce, "write_results", lambda _: {})
   reproduce.reproduce(config(), tmp_path, {}, [], networks=["standard", "altered"])
   assert {name for stage in ran for name in stage.needs} == {"standard", "altered"}

@@ -22,8 +22,8 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from absl import flags
 
+from jprotop.cli import estimate, seeds, study
 from jprotop.cli import flags as cli
-from jprotop.cli import seeds, study
 from jprotop.data.alterations import ALTERATIONS, Scheme, severity
 from jprotop.errors import InputError
 from jprotop.experiments import collect, collected_page, pages
@@ -119,14 +119,20 @@ def reproduce(
     for stage in study.stages()
     if (not only or set(only) & stage.parts) and set(stage.needs) <= {*networks} and wanted(stage)
   ]
+  guess = estimate.Estimate(paper, stages)
   with processes.kept_by_first(workdir) as kept, held(kept):
     ensure_folder(workdir)
     try:
-      study.run_stages(paper, stages)
+      study.run_stages(paper, stages, lambda: _tell(guess))
     except InputError:
       write_results(paper)  # What was found before must not be lost.
       raise
     return write_results(paper)
+
+
+def _tell(guess: estimate.Estimate) -> None:
+  if line := processes.from_first(guess.tell):
+    print(f"\n{line}", flush=True)
 
 
 def reproduce_several(

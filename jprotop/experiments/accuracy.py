@@ -15,13 +15,14 @@ from typing import Any
 
 import msgspec
 import numpy as np
-from jaxtyping import Bool, Float, Int, Shaped
+from jaxtyping import Bool, Float, Int
 
 from jprotop import statistics
 from jprotop.attacks import class_pgd
 from jprotop.attacks.budget import Budget
 from jprotop.data.alterations import Scheme
 from jprotop.data.dataset import Split
+from jprotop.experiments.accuracy_numbers import per_image
 from jprotop.experiments.attacking import budget_flags, rows_of
 from jprotop.experiments.experiment import Beside, Experiment, Flag, Passage, Pictures, register
 from jprotop.files import ensure_folder
@@ -223,19 +224,6 @@ def claims(results: Mapping[str, Any]) -> list[dict]:
   ]
 
 
-def per_image(record: Mapping[str, Any]) -> dict[str, Shaped[np.ndarray, " N"]]:
-  """Whether each test image is right, by the share's path in the record, and the difference."""
-  if "test" not in record:
-    return {}
-  numbers = record["test"]
-  right = {
-    name: accuracy.unpacked(hits, numbers[name]["total"]) for name, hits in numbers["hits"].items()
-  }
-  difference = right["altered"].astype(float) - right["clean"]
-  values = {**right, "altered_minus_clean": difference}
-  return {f"test.{name}": of_images for name, of_images in values.items()}
-
-
 def _rows(found: Mapping[str, Any]) -> list[dict]:
   return [
     {
@@ -303,6 +291,7 @@ register(
       ),
     ),
     claims=claims,
+    passes=lambda measure, _, count: count * (3 + 3 * measure["class_pgd"]["num_steps"]),
     per_image=per_image,
   )
 )

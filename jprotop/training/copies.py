@@ -10,7 +10,7 @@ from tqdm import tqdm
 
 from jprotop import parallel
 from jprotop.data.alterations import Scheme
-from jprotop.data.batches import Epochs, device_epochs, host_epochs
+from jprotop.data.batches import EpochPlan, Epochs, device_epochs, host_epochs
 from jprotop.data.dataset import Split
 from jprotop.prototypes.see import Scene
 
@@ -22,11 +22,9 @@ def augmented(config: dict, split: Split, *, pretraining: bool = False) -> Epoch
   """What a config's phases see of a split. The coin of App. F.2 is tossed in the phases of the
   paper, not in the pretraining that comes before them."""
   train = config["train"]
-  settings, data = train["alteration"], train["data"]
-  adversarial = train["network"] == "adversarial" and not pretraining
-  copies = (train["adversarial"] if adversarial else data)["copies"]
+  settings, copies = train["alteration"], _count(config, pretraining)
   common = dict(copies=copies, batch_size=train["batch_size"], seed=train["seed"])
-  if data["augment"] == "device" and copies:
+  if train["data"]["augment"] == "device" and copies:
     return device_epochs(split, **common)
   altering = train["network"] == "remedied" and not pretraining
   return host_epochs(
@@ -35,6 +33,21 @@ def augmented(config: dict, split: Split, *, pretraining: bool = False) -> Epoch
     alteration=Scheme(settings["name"], settings["parameter"]) if altering else None,
     probability=train["remedy"]["probability"],
   )
+
+
+def plan_of(config: dict, split: Split) -> EpochPlan:
+  """The plan of the same epochs, of which nothing is rendered."""
+  train = config["train"]
+  versions = 2 if train["network"] == "remedied" else 1
+  copies = _count(config, pretraining=False)
+  return EpochPlan(split.label, copies, train["batch_size"], train["seed"], versions)
+
+
+def _count(config: dict, pretraining: bool) -> int:
+  """How many copies of each image a config's network sees."""
+  train = config["train"]
+  adversarial = train["network"] == "adversarial" and not pretraining
+  return (train["adversarial"] if adversarial else train["data"])["copies"]
 
 
 def array(shape: tuple[int, ...], dtype: Any = np.float32) -> Shaped[np.ndarray, "..."]:

@@ -2,6 +2,7 @@
 
 import logging
 import pathlib
+import time
 from collections.abc import Sequence
 
 import jax
@@ -86,15 +87,19 @@ class Trainer:
     _log.info("continuing %s after epoch %d", self.workdir, found.position.epochs_done)
     return found
 
-  def run(self) -> None:
-    """All phases that are left, with one progress bar over the work of them all."""
+  def run(self) -> tuple[float, float]:
+    """All phases that are left, with one progress bar over the work of them all.
+
+    Returns:
+      How much was done, in forward passes of an image, and in how many seconds.
+    """
     position = self.state.position
     if position.phase == len(self.plan):
       _log.info("%s is trained already", self.workdir)
       # Killed between its last checkpoint and what comes after the loop, it has none.
       if "train" not in results.read_results(self.workdir).get("environment", {}):
         self._write_results()
-      return
+      return 0.0, 0.0
     if self.plan[0].name != "pretrain" and not self.config["train"]["init"]["backbone"]:
       _log.warning(
         "the backbone starts from random weights, and the warm phase keeps it so; "
@@ -103,9 +108,10 @@ class Trainer:
       )
     if too_much := fronts.what_is_too_much(self.config, self.epochs.plan):
       _log.warning(too_much)
+    start, ahead = time.monotonic(), self._work(position.phase, position.epoch)
     with tqdm(total=self._work(0, 0), unit="pass", dynamic_ncols=True, smoothing=0.05) as bar:
       bar.bar_format = "{desc} |{bar}| {percentage:3.0f}% [{elapsed} < {remaining}]"
-      bar.update(self._work(0, 0) - self._work(position.phase, position.epoch))
+      bar.update(self._work(0, 0) - ahead)
       for index in range(position.phase, len(self.plan)):
         self._start_prototypes(index)
         if self.plan[index].name == "push":
@@ -114,6 +120,7 @@ class Trainer:
         else:
           self._run_phase(index, bar)
     self._write_results()
+    return ahead, time.monotonic() - start
 
   def _write_results(self) -> None:
     results.update_results(self.workdir, self.config, "train", {}, data=self.dataset.identity)
