@@ -123,6 +123,9 @@ def test_a_claim_is_decided_over_studies_by_an_interval_with_a_width_and_no_open
   assert verdict([0.5, 0.5, 0.5]) == "undecided"
   assert verdict([0.5, 0.51, 0.52], ("holds", "undecided", "holds")) == "undecided"
   assert verdict([-0.5, -0.51, -0.52], ("reversed",) * 3) == "reversed"
+  # All of them open, though their intervals would say more, as where a premise is not met.
+  assert verdict([0.5, 0.51, 0.52], ("untested",) * 3) == "untested"
+  assert verdict([0.5, 0.51, 0.52], ("untested", "untested", "holds")) == "undecided"
 
 
 def test_from_ten_seeds_on_images_are_drawn_too_where_they_are_known():

@@ -1,5 +1,6 @@
 """Studies of several seeds and draws: which there are, what each does, and where it lies."""
 
+import csv
 import json
 import shutil
 
@@ -114,6 +115,12 @@ def test_finished_seeds_are_not_repeated_but_collected(study, tmp_path, monkeypa
   assert sum(sum(c["verdicts"].values()) for c in factor["claims"]) == len(own["claims"])
   assert str(tmp_path / "report.html") in capsys.readouterr().out
   assert (tmp_path / "tables/table1.md").exists()
+  with open(tmp_path / "tables/numbers.csv", newline="") as file:
+    rows = list(csv.DictReader(file))
+  assert len(rows) == len(factor["numbers"])
+  (row,) = [r for r in rows if (r["network"], r["number"]) == ("altered", "test.clean")]
+  clean = own["accuracy"]["altered"]["test"]["clean"]["value"]
+  assert float(row[str(tmp_path / "seed0")]) == float(row["over"]) == clean
 
 
 def test_networks_restrict_what_is_trained(tmp_path, monkeypatch):

@@ -208,6 +208,8 @@ def collect_runs(folders: list[str], workdir: pathlib.Path) -> None:
   with held(workdir):
     results.write_results(workdir, merged)
     write_tables(workdir, merged)
+    numbers = tables.csv_table(*collected_page.all_numbers(merged))
+    write_text(workdir / "tables/numbers.csv", numbers)
     page = collected_page.write_collected_report(workdir, merged)
   print(f"\nTables: {(workdir / 'tables').resolve()}\nReport: {page.resolve()}")
 

@@ -15,7 +15,9 @@ def per_image(record: Mapping[str, Any]) -> dict[str, Shaped[np.ndarray, " N"]]:
     return {}
   numbers = record["test"]
   right = {
-    name: accuracy.unpacked(hits, numbers[name]["total"]) for name, hits in numbers["hits"].items()
+    name: accuracy.unpacked(hits, numbers[name]["total"])
+    for name, hits in numbers["hits"].items()
+    if name in numbers
   }
   difference = right["altered"].astype(float) - right["clean"]
   values = {**right, "altered_minus_clean": difference}

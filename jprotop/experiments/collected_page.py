@@ -104,6 +104,17 @@ def number_rows(factor: Mapping[str, Any], experiment: str) -> list[dict]:
   ]
 
 
+def all_numbers(found: Collected) -> tuple[list[dict], list[str]]:
+  """Every number as a row of a file, with each study's value, and the columns."""
+  rows = [
+    {"factor": factor["label"], "backbone": factor["backbone"], **row, **row["values"]}
+    for factor in found["factors"]
+    for row in factor["numbers"]
+  ]
+  columns = ["factor", "backbone", "experiment", "network", "number", "over"]
+  return rows, [*columns, *(source["name"] for source in found["sources"])]
+
+
 def _counts(verdicts: Mapping[str, int]) -> str:
   """ "holds in 2, undecided in 1"."""
   return ", ".join(f"{verdict} in {count}" for verdict, count in verdicts.items())
@@ -144,7 +155,7 @@ def _claims(found: Collected) -> Iterator[Section]:
         heading=f"What the paper says, over {factor['label']}",
         caption=f"{factor['backbone']}. How many studies gave each claim which verdict, and what "
         "the interval over all of them says; that is left undecided where all studies gave the "
-        "same number, or one of them was left open for another reason than its interval.",
+        "same number, or one of them left it open for another reason than its interval.",
         rows=rows,
         columns=CLAIM_COLUMNS,
       )

@@ -223,8 +223,8 @@ def claims(factor: Factor) -> list[dict]:
   """Each claim: in how many studies it got which verdict, and its quantity over them.
 
   `verdict` follows from the interval over the studies. It is left undecided where that has no
-  width, and where a study left it open for another reason than its interval, such as too few
-  images.
+  width, and where a study gave its own for another reason than its interval, such as too few
+  images; where all of them gave the same for such a reason, it is that one.
   """
   by_claim: dict[tuple, dict[str, dict]] = collections.defaultdict(dict)
   for name, results in factor.studies:
@@ -242,13 +242,17 @@ def _claim(factor: Factor, of_studies: Mapping[str, Mapping[str, Any]]) -> dict:
   rule = [found[0][key] for key in _RULE]
   merged = mean_over([{"value": claim["quantity"]} for claim in found], factor.varied)
   interval = merged["interval"] if merged else None
-  is_open = (merged is not None and merged["std"] == 0) or any(
-    claim["verdict"] != statistics.decide(claim["interval"], *rule) for claim in found
-  )
+  verdict: str = statistics.decide(interval, *rule)
+  otherwise = {
+    c["verdict"] for c in found if c["verdict"] != statistics.decide(c["interval"], *rule)
+  }
+  if otherwise or (merged is not None and merged["std"] == 0):
+    same = otherwise == {claim["verdict"] for claim in found}
+    verdict = otherwise.pop() if same and len(otherwise) == 1 else "undecided"
   return {
     **{key: found[0][key] for key in ("claim", "section", "ours", *_RULE)},
     "verdicts": dict(collections.Counter(claim["verdict"] for claim in found)),
     "values": {name: claim["quantity"] for name, claim in of_studies.items()},
     "over": merged,
-    "verdict": "undecided" if is_open else statistics.decide(interval, *rule),
+    "verdict": verdict,
   }

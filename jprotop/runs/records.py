@@ -139,7 +139,7 @@ class ClaimOver(msgspec.Struct, forbid_unknown_fields=True):
   verdicts: dict[str, int]
   values: dict[str, float | None]
   over: OverSeeds | None
-  verdict: Verdict
+  verdict: str
 
 
 class Factor(msgspec.Struct, forbid_unknown_fields=True):
