@@ -2,16 +2,30 @@
 # make test-torch: the tests that compare with PyTorch, which it installs.
 # make test-latest: all tests with the newest version of everything, on the newest Python.
 # make torture: a campaign of sabotage, which takes up to an hour: see docs/reliability.md.
+# make study-cub DIR=CUB_200_2011: three seeds and five draws on CUB's classes in DIR, hours; resumes.
 # make docs: the documentation as pages, in site/.
 # make wheel: dist/jprotop-*.whl.   make test-wheel: it works in an environment of its own.
 PYTHON ?= python3
 BIN := .venv/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: demo test test-torch test-latest torture wheel test-wheel docs clean
+# Where study-cub writes. It holds pictures of CUB, which are not to be published.
+OUT ?= runs/study_cub
+STUDY_CUB = $(BIN)/jprotop reproduce --config.data.dir=$(DIR)
+
+.PHONY: demo study-cub test test-torch test-latest torture wheel test-wheel docs clean
 
 demo: .venv/.installed
 	$(BIN)/jprotop reproduce --config=demo --workdir=runs/demo
+
+# One seed whole, two more of the standard and the altered network, and five draws of the classes in
+# a cheap form. Each results.json and history.jsonl below OUT can be published; figures cannot.
+study-cub: .venv/.installed-imagenet
+	@test -n "$(DIR)" || { echo "DIR is missing; make study-cub DIR=CUB_200_2011"; exit 1; }
+	$(STUDY_CUB) --config=cub_laptop --workdir=$(OUT)/seeds/seed0
+	$(STUDY_CUB) --config=cub_laptop --workdir=$(OUT)/seeds --seeds=3 --networks=standard,altered
+	$(STUDY_CUB) --config=cub_draws --workdir=$(OUT)/draws --draws=5 --networks=standard,altered \
+	  --only=accuracy,alteration
 
 test: .venv/.installed-test
 	$(BIN)/ruff check .
@@ -49,6 +63,10 @@ docs: .venv/.installed-docs
 
 .venv/.installed-test: .venv/.installed
 	$(INSTALL) -e '.[test]'
+	touch $@
+
+.venv/.installed-imagenet: .venv/.installed
+	$(INSTALL) -e '.[imagenet]'
 	touch $@
 
 .venv/.installed-torch: .venv/.installed-test

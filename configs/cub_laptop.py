@@ -30,4 +30,7 @@ def get_config(network="standard"):
   train.joint.learning_rate.features = 2e-4
   train.last_layer.epochs = 5
   train.last_layer.learning_rate.last_layer = 1e-3
+  # Each of its images costs some six passes through the whole network.
+  train.adversarial.copies = 2
+  config.measure.success_rate.update({"num_images": 100, "ablate": ""})
   return config

@@ -6,7 +6,7 @@ import pytest
 from study_results import share, study
 
 from jprotop.errors import InputError
-from jprotop.experiments import collect
+from jprotop.experiments import collect, over_seeds
 from jprotop.report import paper_tables
 from jprotop.runs.config_keys import apply_changes
 from jprotop.runs.records import FORM
@@ -58,24 +58,25 @@ def test_altered_classes_are_named_where_all_seeds_have_the_same():
 
 
 def test_a_mean_over_seeds_takes_those_that_have_the_number():
-  assert collect.mean_over_seeds([None, {"value": None, "total": 0, "count": 0}]) is None
-  alone = collect.mean_over_seeds([None, share(1, 2)])
-  assert alone == {"value": 0.5, "std": None, "total": 1, "interval": None}
+  assert over_seeds.mean_over([None, {"value": None, "total": 0, "count": 0}]) is None
+  alone = over_seeds.mean_over([None, share(1, 2)])
+  assert (alone["value"], alone["total"]) == (0.5, 1)
+  assert alone["std"] is alone["interval"] is alone["method"] is None
   # Shares stay within [0, 1].
-  assert collect.mean_over_seeds([share(9, 10), share(10, 10)])["interval"][1] == 1
+  assert over_seeds.mean_over([share(9, 10), share(10, 10)])["interval"][1] == 1
 
 
 @pytest.mark.parametrize(("seeds", "point"), [(2, 12.7062), (11, 2.2281), (31, 2.0423)])
 def test_the_interval_over_seeds_is_students_t(seeds, point):
   # Points of printed tables, with 1, 10 and 30 degrees of freedom.
-  found = collect.mean_over_seeds([share(500 + seed % 2, 1000) for seed in range(seeds)])
+  found = over_seeds.mean_over([share(500 + seed % 2, 1000) for seed in range(seeds)])
   half = (found["interval"][1] - found["interval"][0]) / 2
   assert half == pytest.approx(point * found["std"] / seeds**0.5, rel=1e-4)
 
 
 def test_more_seeds_give_a_narrower_interval():
   pair = [share(40, 100), share(60, 100)]
-  intervals = [collect.mean_over_seeds(pair * n)["interval"] for n in (1, 2, 5, 6, 20)]
+  intervals = [over_seeds.mean_over(pair * n)["interval"] for n in (1, 2, 5, 6, 20)]
   widths = [high - low for low, high in intervals]
   assert widths == sorted(widths, reverse=True)
 

@@ -12,10 +12,10 @@ from configs import tiny
 from jprotop.cli.flags import Fraction
 from jprotop.errors import InputError
 from jprotop.runs import config as config_lib
-from jprotop.runs.config import Number
 from jprotop.runs.config_checks import check_config, check_measuring, check_values
 from jprotop.runs.config_files import config_names, named_config
 from jprotop.runs.config_keys import apply_changes
+from jprotop.runs.config_numbers import Number
 
 DEFAULTS = flatten_dict(config_lib.defaults(), sep=".")
 NUMBERS = {key: leaf for key, leaf in DEFAULTS.items() if isinstance(leaf, Number)}

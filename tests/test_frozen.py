@@ -14,7 +14,7 @@ from jprotop.prototypes.see import Network
 from jprotop.runs import config as base
 from jprotop.runs.config_checks import check_config
 from jprotop.runs.history import read_history
-from jprotop.training import copies, fronts, loop, phases
+from jprotop.training import copies, fronts, loop, phases, trainer
 
 FROZEN = ("conv_stem", "bn0", "blocks_0")
 
@@ -96,11 +96,14 @@ def test_frozen_layers_stay_and_the_others_do_not(
 
   def run(self):
     started.append(jax.tree.map(np.array, self.state.variables))
-    original(self)
+    return original(self)
 
   monkeypatch.setattr(loop.Trainer, "run", run)
+  bars, tqdm = [], trainer.tqdm
+  monkeypatch.setattr(trainer, "tqdm", lambda *a, **k: (bars.append(tqdm(*a, **k)), bars[-1])[1])
   after, _ = trained(make_config(cache, network), tmp_path / "run")
   assert len(counted) == (network == "standard")
+  assert bars[0].n == pytest.approx(bars[0].total)  # all that was to be done, and no more
   (before,) = started
   assert_same(layers(before, FROZEN), layers(after, FROZEN))
   trained_layers = (jax.tree.leaves(layers(v, ("blocks_1", "conv_head"))) for v in (before, after))

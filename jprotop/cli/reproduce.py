@@ -4,25 +4,29 @@ r"""Reproduce the whole paper: four networks, every experiment, tables, claims a
   jprotop reproduce --config=demo --workdir=runs/demo --only=table3
   jprotop reproduce --config=cub_resnet18 --config.data.dir=DIR --workdir=runs/cub \
     --standard=RUN --altered=RUN
+  jprotop reproduce --config=demo --workdir=runs/seeds --seeds=5 --draws=5
   jprotop reproduce --collect=runs/resnet18,runs/vgg19 --workdir=runs/tables
 
 It writes WORKDIR/results.json, tables/ (Markdown, LaTeX, CSV), report.html, and a folder for each
-network. Rerunning skips finished stages whose inputs are the same. --collect merges studies of
-several backbones into the paper's tables, and of several seeds into means with their spread.
+network. Rerunning skips finished stages whose inputs are the same. --seeds trains and measures that
+many studies, in WORKDIR/seed0 and so on, and collects them; --draws does so for draws of the
+altered classes. --collect merges studies of several backbones into the paper's tables, and of
+several seeds or draws into means with their spread.
 --alteration=speckle does Section 4 and its remedy with another alteration than JPEG, as strong as
 JPEG of quality 20 is on the training images.
 """
 
 import pathlib
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from absl import flags
 
+from jprotop.cli import estimate, seeds, study
 from jprotop.cli import flags as cli
-from jprotop.cli import study
 from jprotop.data.alterations import ALTERATIONS, Scheme, severity
 from jprotop.errors import InputError
-from jprotop.experiments import collect, pages
+from jprotop.experiments import collect, collected_page, pages
 from jprotop.files import check_writable, ensure_folder, held, user_path, write_text
 from jprotop.report import paper_tables, tables
 from jprotop.runs import processes, results
@@ -40,7 +44,14 @@ def define_flags() -> None:
   cli.define_workdir()
   cli.define_config(trains=True)
   flags.DEFINE_list("only", [], f"Parts of the paper: {', '.join(study.parts())}; default: all.")
-  flags.DEFINE_list("collect", [], "Folders of studies whose tables are to be merged.")
+  flags.DEFINE_list("networks", list(NETWORKS), "Networks to train and measure.")
+  flags.DEFINE_integer(
+    "seeds", None, "So many training seeds, each in a folder of its own.", lower_bound=1
+  )
+  flags.DEFINE_integer(
+    "draws", None, "So many draws of the altered classes, with one training seed.", lower_bound=1
+  )
+  flags.DEFINE_list("collect", [], "Folders of studies whose numbers are to be merged.")
   flags.DEFINE_string(
     "alteration",
     None,
@@ -82,19 +93,37 @@ def with_alteration(config: dict, name: str) -> dict:
 
 
 def reproduce(
-  config: dict, workdir: pathlib.Path, given: dict[str, pathlib.Path], only: list[str]
+  config: dict,
+  workdir: pathlib.Path,
+  given: dict[str, pathlib.Path],
+  only: list[str],
+  *,
+  networks: Sequence[str] = tuple(NETWORKS),
+  wanted: Callable[[study.Stage], bool] = lambda stage: True,
 ) -> dict:
-  """Runs the stages that the given parts need (all, where none is given); returns the results."""
-  unknown = [part for part in only if part not in study.parts()]
-  if unknown:
-    raise InputError(f"--only={unknown[0]} is not known; parts are {', '.join(study.parts())}")
+  """Runs the stages that the given parts need (all, where none is given); returns the results.
+
+  Args:
+    networks: those that are trained and measured.
+    wanted: of a stage, whether it is run; not what a further draw of the classes does not change.
+  """
+  for flag, items, known in (("only", only, study.parts()), ("networks", networks, NETWORKS)):
+    if unknown := [item for item in items if item not in known]:
+      what = "parts" if flag == "only" else flag
+      raise InputError(f"--{flag}={unknown[0]} is not known; {what} are {', '.join(known)}")
   processes.from_first(lambda: check_writable(workdir))
+  processes.from_first(lambda: seeds.check_single(workdir))
   paper = study.Study(config, workdir, given)
-  stages = chosen_stages(paper.config, only)
+  stages = [
+    stage
+    for stage in chosen_stages(paper.config, only)
+    if set(stage.needs) <= {*networks} and wanted(stage)
+  ]
+  guess = estimate.Estimate(paper, stages)
   with processes.kept_by_first(workdir) as kept, held(kept):
     ensure_folder(workdir)
     try:
-      study.run_stages(paper, stages)
+      study.run_stages(paper, stages, lambda: _tell(guess))
     except InputError:
       write_results(paper)  # What was found before must not be lost.
       raise
@@ -115,6 +144,31 @@ def chosen_stages(config: dict, only: list[str]) -> list[study.Stage]:
     if lack := stage.experiment.lacks(config):
       raise InputError(f"--only={stage.name} needs {lack}")
   return chosen
+
+
+def _tell(guess: estimate.Estimate) -> None:
+  if line := processes.from_first(guess.tell):
+    print(f"\n{line}", flush=True)
+
+
+def reproduce_several(
+  config: dict, workdir: pathlib.Path, counts: tuple[int, int], only: list[str], networks: list[str]
+) -> None:
+  """A study for each training seed and draw of classes in a folder of its own; then all together.
+
+  Finished stages of each are not repeated.
+
+  Args:
+    counts: how many seeds, and how many draws.
+  """
+  processes.from_first(lambda: check_writable(workdir))
+  planned = processes.from_first(lambda: seeds.repetitions(config, workdir, *counts))
+  for number, one in enumerate(planned, 1):
+    print(f"\n=== study {number} of {len(planned)}: {one.folder.name}", flush=True)
+    given = processes.from_first(one.given)
+    reproduce(one.config, one.folder, given, only, networks=networks, wanted=one.measures)
+  folders = [str(one.folder) for one in planned]
+  processes.from_first(lambda: collect_runs(folders, workdir))
 
 
 def write_results(paper: study.Study) -> dict:
@@ -170,7 +224,10 @@ def collect_runs(folders: list[str], workdir: pathlib.Path) -> None:
   with held(workdir):
     results.write_results(workdir, merged)
     write_tables(workdir, merged)
-  print(f"\nTables: {(workdir / 'tables').resolve()}")
+    numbers = tables.csv_table(*collected_page.all_numbers(merged))
+    write_text(workdir / "tables/numbers.csv", numbers)
+    page = collected_page.write_collected_report(workdir, merged)
+  print(f"\nTables: {(workdir / 'tables').resolve()}\nReport: {page.resolve()}")
 
 
 def main() -> None:
@@ -178,8 +235,17 @@ def main() -> None:
   if given.collect:
     collect_runs(given.collect, workdir)
     return
-  networks = {name: user_path(out) for name in NETWORKS if (out := given[name].value)}
+  finished = {name: user_path(out) for name in NETWORKS if (out := given[name].value)}
   config = cli.config()
   if given.alteration:
     config = with_alteration(config, given.alteration)
-  reproduce(config, workdir, networks, given.only)
+  if given.seeds is None and given.draws is None:
+    reproduce(config, workdir, finished, given.only, networks=given.networks)
+    return
+  if finished:
+    name = next(iter(finished))
+    raise InputError(
+      f"--{name} gives the network of one seed, and --seeds and --draws train several; leave it out"
+    )
+  counts = (given.seeds or 1, given.draws or 1)
+  reproduce_several(config, workdir, counts, given.only, given.networks)

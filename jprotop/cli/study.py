@@ -10,7 +10,7 @@ import dataclasses
 import importlib.metadata
 import pathlib
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from jprotop.cli.measuring import measure_into
@@ -57,6 +57,8 @@ class Study:
     for name in given:  # Before anything is trained for the others.
       self._check_given(name)
     self._open: dict[str, Run] = {}
+    # (passes, seconds) of each network that was trained here; see `estimate`.
+    self.trained: list[tuple[float, float]] = []
 
   def folder(self, network: str) -> pathlib.Path:
     return self.workdir / network
@@ -81,8 +83,17 @@ class Study:
   def _train(self, name: str) -> None:
     print(f"\n== the {name} network", flush=True)
     siblings = [self.given.get(other, self.folder(other)) for other in NETWORKS]
-    config = _of_network(self.config, name)
-    loop.train(config, self.folder(name), dataset=self.dataset, siblings=siblings)
+    loop.train(
+      self.config_of(name),
+      self.folder(name),
+      dataset=self.dataset,
+      siblings=siblings,
+      pace=lambda passes, seconds: self.trained.append((passes, seconds)),
+    )
+
+  def config_of(self, name: str) -> dict:
+    """The config that a network is trained with."""
+    return _of_network(self.config, name)
 
   def _check_given(self, name: str) -> None:
     """Raises InputError unless a run from elsewhere is what it is taken for."""
@@ -158,10 +169,21 @@ def parts() -> list[str]:
   return list(dict.fromkeys([*(e.name for e in named), *(p for e in named for p in e.parts)]))
 
 
-def run_stages(study: Study, chosen: Sequence[Stage]) -> None:
-  """Runs those that are not done yet, in order, training networks as they are needed."""
+def run_stages(
+  study: Study, chosen: Sequence[Stage], tell: Callable[[], None] = lambda: None
+) -> None:
+  """Runs those that are not done yet, in order, training networks as they are needed.
+
+  Args:
+    tell: called before the first one, and whenever a network was trained.
+  """
+  tell()
   for number, stage in enumerate(chosen, 1):
-    run, folder = study.network(stage.network), study.folder(stage.network)
+    before = len(study.trained)
+    folder = study.folder(stage.network)
+    study.network(stage.network)
+    if len(study.trained) > before:
+      tell()
     title = f"\n[{number}/{len(chosen)}] {stage.name} on the {stage.network} network"
     changed = changed_files(study, stage)
     if changed == []:
@@ -171,22 +193,28 @@ def run_stages(study: Study, chosen: Sequence[Stage]) -> None:
     if changed:
       names = ", ".join(changed[:3]) + (f" and {len(changed) - 3} more" if changed[3:] else "")
       print(f"  measured again: what it wrote into {folder} was changed or removed: {names}")
-    start, experiment = time.monotonic(), stage.experiment
-    arguments = experiment.in_study(study.config, stage.network)
-    # So the network's own results.json holds what it would after the command alone.
-    found = measure_into(
-      experiment, run, folder, wait=True, beside=_beside(study, stage), **arguments
-    )
-    for line in experiment.tell(found.record, folder):
-      print(line)
-    written = {
-      "fingerprint": _fingerprint(study, stage),
-      "seconds": round(time.monotonic() - start, 1),
-      "time": time.strftime("%Y-%m-%d %H:%M:%S %z"),
-      "record": found.record,
-      "files": found.files,
-    }
-    write_sealed(_path(study, stage), written)
+    _measure(study, stage)
+
+
+def _measure(study: Study, stage: Stage) -> None:
+  """Measures a stage, and writes its file."""
+  run, folder = study.network(stage.network), study.folder(stage.network)
+  start, experiment = time.monotonic(), stage.experiment
+  arguments = experiment.in_study(study.config, stage.network)
+  # So the network's own results.json holds what it would after the command alone.
+  found = measure_into(
+    experiment, run, folder, wait=True, beside=_beside(study, stage), **arguments
+  )
+  for line in experiment.tell(found.record, folder):
+    print(line)
+  written = {
+    "fingerprint": _fingerprint(study, stage),
+    "seconds": round(time.monotonic() - start, 1),
+    "time": time.strftime("%Y-%m-%d %H:%M:%S %z"),
+    "record": found.record,
+    "files": found.files,
+  }
+  write_sealed(_path(study, stage), written)
 
 
 def _beside(study: Study, stage: Stage) -> Beside:

@@ -23,6 +23,7 @@ from jprotop.attacks.budget import Budget
 from jprotop.data.alterations import Scheme
 from jprotop.data.dataset import Split
 from jprotop.experiments.accuracy_claims import claims
+from jprotop.experiments.accuracy_numbers import per_image
 from jprotop.experiments.attacking import budget_flags, rows_of
 from jprotop.experiments.experiment import Beside, Experiment, Flag, Passage, Pictures, register
 from jprotop.files import ensure_folder
@@ -230,5 +231,7 @@ register(
       ),
     ),
     claims=claims,
+    passes=lambda measure, _, count: count * (3 + 3 * measure["class_pgd"]["num_steps"]),
+    per_image=per_image,
   )
 )

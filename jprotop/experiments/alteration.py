@@ -195,6 +195,7 @@ def _views(run: Run, split: Split, shown: list[int], prototypes: np.ndarray) -> 
 register(
   Experiment(
     name="alteration",
+    passes=lambda measure, network, count: 2.0 * count,
     summary="whether the same prototypes are found without artefacts (Section 4)",
     measure=measure,
     record=Alteration,

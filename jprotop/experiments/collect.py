@@ -2,36 +2,38 @@
 
 A study is what `jprotop reproduce` measures: one backbone, one data set, one seed. Studies of
 several backbones give the rows of the paper's tables, in its order. Of several seeds of one
-backbone, each share becomes its mean over the seeds, with the standard deviation.
+backbone, each number becomes its mean over the seeds, with its spread: see `over_seeds`.
 """
 
 import itertools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-import numpy as np
-import scipy
 from flax.traverse_util import flatten_dict
 
 from jprotop.errors import InputError
+from jprotop.experiments import over_seeds
 from jprotop.experiments.experiment import record_kinds
+from jprotop.experiments.over_seeds import Study
 from jprotop.report import paper_tables
 from jprotop.runs.records import check_results
 from jprotop.runs.results import header
 
-# What may differ between seeds of one study: what is drawn (alteration.seed: which classes).
-_SEEDS = ("train.seed", "measure.seed", "train.alteration.seed", "measure.alteration.seed")
-
-Study = tuple[str, Mapping[str, Any]]
+# What may differ between seeds of one study: the seeds, and what is drawn (which classes).
+_SEEDS = (
+  *("train.seed", "train.alteration.seed", "train.alteration.classes"),
+  *("measure.seed", "measure.alteration.seed", "measure.alteration.classes"),
+)
 
 
 def collect(found: Sequence[Study]) -> dict:
   """Merges (name, results.json) of studies; names, such as folders, are for messages.
 
   Returns:
-    `table1` to `table4` as paper_tables.all_tables has them, a share that was measured with
-    several seeds as {"value", "std", "total", "interval"}: mean, standard deviation, number of
-    seeds and 95% t-interval; and `sources`: name, backbone and seed of each study.
+    `sources`: name, backbone, seed and altered classes of each study; `factors`: what varies among
+    them (`over_seeds.Factor`), with every number and claim of those studies as one; and `table1` to
+    `table4` and `targets` as paper_tables.all_tables has them, where a share of several seeds is
+    what `over_seeds.mean_over` returns.
 
   Raises:
     InputError: results that are none of a study or against the schema; different data sets,
@@ -44,34 +46,41 @@ def collect(found: Sequence[Study]) -> dict:
     _check_study(name, results)
   for one, other in itertools.combinations(found, 2):
     _check_pair(one, other)
-  tables = [paper_tables.all_tables(results) for _, results in found]
-  rows = {name: [row for table in tables for row in table[name]] for name in tables[0]}
-  trained = [(name, results["config"]["train"]) for name, results in found]
+  factors = over_seeds.factors([(name, over_seeds.with_images(study)) for name, study in found])
+  # Of each backbone the first: the others are draws of one of its seeds.
+  first = {factor.backbone: factor for factor in reversed(factors)}
+  tables = [_tables(factor, dict(found)) for factor in first.values()]
   return {
     **header(found[0][1]["config"]),
-    "sources": [
-      {"name": name, "backbone": train["model"]["backbone"], "seed": train["seed"]}
-      for name, train in trained
-    ],
-    **{name: _merge(table) for name, table in rows.items()},
+    "sources": [_source(name, results) for name, results in found],
+    "factors": [_factor(factor) for factor in factors],
+    **{
+      name: sorted((row for table in tables for row in table[name]), key=paper_tables.row_order)
+      for name in tables[0]
+    },
   }
 
 
-def mean_over_seeds(shares: Sequence[Mapping[str, Any] | None]) -> dict | None:
-  """Mean of a share over seeds; None where no seed has it.
+def _source(name: str, results: Mapping[str, Any]) -> dict:
+  altered = paper_tables.lookup(results, "accuracy", "altered", "test", "classes")
+  return {
+    "name": name,
+    "backbone": results["config"]["train"]["model"]["backbone"],
+    "seed": over_seeds.seed_of(results),
+    "draw": over_seeds.draw_of(results),
+    "classes": altered,
+  }
 
-  Its t-interval is about other seeds, and cut to [0, 1]; one seed alone has no interval.
-  """
-  values = [s["value"] for s in shares if s is not None and s["value"] is not None]
-  if not values:
-    return None
-  count, mean = len(values), float(np.mean(values))
-  if count == 1:
-    return {"value": mean, "std": None, "total": 1, "interval": None}
-  std = float(np.std(values, ddof=1))
-  half = float(scipy.stats.t.ppf(0.975, count - 1)) * std / count**0.5
-  interval = [max(0.0, mean - half), min(1.0, mean + half)]
-  return {"value": mean, "std": std, "total": count, "interval": interval}
+
+def _factor(factor: over_seeds.Factor) -> dict:
+  return {
+    "label": factor.label,
+    "varied": factor.varied,
+    "backbone": factor.backbone,
+    "studies": factor.names,
+    "claims": over_seeds.claims(factor),
+    "numbers": over_seeds.numbers(factor),
+  }
 
 
 def _check_study(name: str, results: Mapping[str, Any]) -> None:
@@ -116,10 +125,13 @@ def _check_seeds(names: str, one: Mapping[str, Any], other: Mapping[str, Any]) -
       f"{names} have one backbone but differ in more than their seed: {key} is {a.get(key)} and "
       f"{b.get(key)}; collect one of them, or repeat it with the other's config"
     )
-  if a["train.seed"] == b["train.seed"]:
+  if a["train.seed"] == b["train.seed"] and over_seeds.draw_of({"config": one}) == (
+    over_seeds.draw_of({"config": other})
+  ):
     raise InputError(
-      f"{names} are the same study with the same seed, {a['train.seed']}; name it once, or repeat "
-      "it with another --config.train.seed"
+      f"{names} are the same study with the same seed, {a['train.seed']}, and the same altered "
+      "classes; name it once, or repeat it with another --config.train.seed, or with another "
+      "--config.train.alteration.seed"
     )
 
 
@@ -153,20 +165,31 @@ def _known_and_differ(of: Callable[[Mapping], Any], one: Mapping, other: Mapping
   return None not in (of(one), of(other)) and of(one) != of(other)
 
 
-def _merge(rows: Sequence[dict]) -> list[dict]:
-  """Rows in the paper's order, those of one backbone (and training) as one."""
+def _tables(factor: over_seeds.Factor, found: Mapping[str, Mapping]) -> dict[str, list[dict]]:
+  """The paper's tables of a factor's studies, a row for all of them; of one study as they are."""
+  if len(factor.studies) == 1:
+    return paper_tables.all_tables(found[factor.names[0]])
+  tables = [paper_tables.all_tables(results) for _, results in factor.studies]
+  return {
+    name: _merge([row for table in tables for row in table[name]], factor.varied)
+    for name in tables[0]
+  }
+
+
+def _merge(rows: Sequence[dict], varied: str) -> list[dict]:
+  """Rows of the same training (or of the same way) as one."""
   groups = itertools.groupby(sorted(rows, key=paper_tables.row_order), key=paper_tables.row_order)
-  return [_one_row(list(group)) for _, group in groups]
+  return [_one_row(list(group), varied) for _, group in groups]
 
 
-def _one_row(rows: list[dict]) -> dict:
-  if len(rows) == 1:
-    return rows[0]
-  merged = {}
+def _one_row(rows: list[dict], varied: str) -> dict:
+  merged: dict[str, Any] = {}
   for key, first in rows[0].items():
     cells = [row[key] for row in rows]
-    is_metric = any(isinstance(cell, Mapping) for cell in cells)
-    same = all(cell == first for cell in cells)
-    # Such as the altered classes, where each seed draws its own.
-    merged[key] = mean_over_seeds(cells) if is_metric else first if same else "others in each study"
+    if any(isinstance(cell, Mapping) for cell in cells):
+      merged[key] = over_seeds.mean_over(cells, varied)
+    else:
+      # Such as the altered classes, where each seed draws its own.
+      same = all(cell == first for cell in cells)
+      merged[key] = first if same else "others in each study"
   return merged

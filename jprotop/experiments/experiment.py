@@ -12,6 +12,8 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from jprotop.errors import InputError, excerpt
 from jprotop.files import user_path
 from jprotop.runs.config import NETWORKS
@@ -107,6 +109,10 @@ class Experiment:
       and what was written with the former one goes away.
     passages: its parts of the report, in the order of reading.
     claims: from all results to rows of `jprotop.report.verdicts`.
+    per_image: from a record to {path of a metric in it: its value on each test image, in their
+      order}, so that several seeds are compared image by image; a path is keys with dots between.
+    passes: about how many forward passes of an image it takes on a network, from the section
+      `measure` of a config, the network and the number of test images; 0: not known.
     trains: whether its command trains, so that devices must divide the batch.
     needs_out: whether --out, where it makes a new run, must be given.
     of_file: a flag that names a file which is measured in place of a run; `measure` then gets None
@@ -129,6 +135,8 @@ class Experiment:
   merge: Callable[[Any, Any], Any] | None = None
   passages: tuple[Passage, ...] = ()
   claims: Callable[[Results], list[dict]] = lambda results: []
+  passes: Callable[[Mapping, str, int], float] = lambda measure, network, num_images: 0.0
+  per_image: Callable[[Any], Mapping[str, np.ndarray]] = lambda record: {}
   trains: bool = False
   needs_out: bool = False
   of_file: str = ""

@@ -193,6 +193,9 @@ register(
     measure=measure,
     record=HeadOnStomach,
     networks=("standard",),
+    passes=lambda measure, *_: (
+      4.0 * measure["attack"]["num_images"] * measure["attack"]["num_steps"]
+    ),
     settings=("attack", "protocol", "seed"),
     flags=(
       IMAGES,

@@ -198,6 +198,13 @@ def _in_study(config: Mapping[str, Any], network: str) -> dict:
   return {"ablation": network in names_in(config["measure"]["success_rate"]["ablate"])}
 
 
+def _passes(measure: Mapping[str, Any], network: str, _: int) -> float:
+  """Three a step, of one or two prototypes of each image; and as many for each ablated rule."""
+  settings = measure["success_rate"]
+  attacks = len(RULES) + 7 * (network in names_in(settings["ablate"]))
+  return 3 * 1.5 * attacks * settings["num_images"] * measure["attack"]["num_steps"]
+
+
 register(
   Experiment(
     name="success_rate",
@@ -207,6 +214,7 @@ register(
     networks=("standard", "adversarial"),
     also=("standard", "adversarial"),
     settings=("attack", "success_rate", "seed"),
+    passes=_passes,
     parts={"table3": ("standard", "adversarial")},
     flags=(
       Flag(

@@ -243,6 +243,9 @@ register(
     measure=measure,
     record=VanishingHead,
     networks=("standard",),
+    passes=lambda measure, *_: (
+      4.0 * measure["attack"]["num_images"] * measure["attack"]["num_steps"]
+    ),
     settings=("attack", "seed"),
     flags=(
       Flag(

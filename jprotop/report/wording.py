@@ -1,10 +1,9 @@
 """Numbers as text: none goes without its count and its interval.
 
 A metric is a dict as results.json holds it: a share {"value", "count", "total", "interval"}, a
-mean {"value", "total", "interval"}, or a mean over seeds of shares, which has a "std" too; the
-interval is the 95% one, [low, high], or absent. A mean of one value has none, whatever stands
-there: how far it could be off cannot be seen from it. A share of one image has Wilson's, a wide
-one.
+mean {"value", "total", "interval"}, or a mean over seeds, which has a "std" too; the interval is
+the 95% one, [low, high], or absent. A mean of one value has none, whatever stands there: how far it
+could be off cannot be seen from it. A share of one image has Wilson's, a wide one.
 """
 
 import math
@@ -13,6 +12,12 @@ from typing import Any
 
 # Of a mean: one value says nothing of how far it could be off.
 ONE = "n = 1, no interval"
+# Of a mean over seeds: what it is multiplied by, digits, sign, and what stands between two.
+_UNITS = {
+  "share": (100, 1, "%", "-"),
+  "points": (100, 1, " points", " to "),
+  "number": (1, 3, "", " to "),
+}
 
 
 def format_share(metric: Mapping[str, Any], *, digits: int = 1) -> str:
@@ -39,16 +44,21 @@ def format_mean(metric: Mapping[str, Any], *, digits: int = 2) -> str:
   return f"{text} ({'; '.join(notes)})" if notes else text
 
 
-def format_seeds(metric: Mapping[str, Any], *, digits: int = 1) -> str:
-  """'75.3 ± 0.4% (3 seeds; 95% CI 74.3-76.3%)': mean of a share over seeds, standard deviation."""
+def format_seeds(metric: Mapping[str, Any]) -> str:
+  """'75.3 ± 0.4% (3 seeds; 95% CI 74.3-76.3%)': mean over seeds (or draws), standard deviation."""
   value, std, total = metric["value"], metric["std"], metric["total"]
-  spread = "" if std is None else f" ± {100 * std:.{digits}f}"
-  text = f"{100 * value:.{digits}f}{spread}% ({total} seed{'s' * (total != 1)}"
+  factor, digits, sign, to = _UNITS[metric.get("unit", "share")]
+
+  def text(number: float) -> str:
+    return f"{factor * number:.{digits}f}"
+
+  spread, what = "" if std is None else f" ± {text(std)}", metric.get("varied", "seed")
+  found = f"{text(value)}{spread}{sign} ({total} {what}{'s' * (total != 1)}"
   if interval := interval_of(metric):
-    text += f"; 95% CI {100 * interval[0]:.{digits}f}-{100 * interval[1]:.{digits}f}%"
+    found += f"; 95% CI {to.join(map(text, interval))}" + sign * (sign == "%")
   elif total == 1:
-    text += ", no interval"
-  return text + ")"
+    found += ", no interval"
+  return found + ")"
 
 
 def is_missing(value: Any) -> bool:

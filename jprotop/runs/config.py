@@ -37,6 +37,7 @@ def get_config(network: str = "standard") -> ConfigDict:
   for name in ("seed", "protocol"):
     measure[name] = train.get_oneway_ref(name)
   measure.robustness.eps = train.adversarial.get_oneway_ref("eps")
+  train.adversarial.copies = train.data.get_oneway_ref("copies")
   for name in ("name", "parameter", "classes", "seed"):
     measure.alteration[name] = train.alteration.get_oneway_ref(name)
   return config.lock()
@@ -111,6 +112,9 @@ def _adversarial() -> dict:
     "step_size": Number(10 / 255, 0, 1),
     "num_steps": Number(1, 0, 1000),
     "weight": Number(1.0, 0, 1e6),
+    # Of how many copies, which follow train.data.copies unless they are given: each image costs
+    # several passes through the whole network.
+    "copies": Number(40, 0, 10_000),
     # How long its last layer is tuned, and how many joint epochs it has; 0: as many as the others.
     "last_layer_epochs": Number(1, 0, EPOCHS),
     "joint_epochs": Number(0, 0, EPOCHS),

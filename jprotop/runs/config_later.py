@@ -32,7 +32,10 @@ _LATER = {
   "measure.strong_attack.queries": 1000,
 }
 # Keys that came later, and those that they follow unless they are given.
-_FOLLOWING = {"measure.robustness.eps": "train.adversarial.eps"}
+_FOLLOWING = {
+  "measure.robustness.eps": "train.adversarial.eps",
+  "train.adversarial.copies": "train.data.copies",
+}
 
 
 def completed(config: dict) -> dict:
@@ -44,7 +47,8 @@ def completed(config: dict) -> dict:
     node = config
     for name in followed.split("."):
       node = node.get(name) if isinstance(node, dict) else None
-    _set_default(config, key, node)
+    if node is not None:
+      _set_default(config, key, node)
   return config
 
 

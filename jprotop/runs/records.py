@@ -71,12 +71,16 @@ class Number(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class OverSeeds(msgspec.Struct, forbid_unknown_fields=True):
-  """A share's mean over seeds, its standard deviation and its t-interval, in collected tables."""
+  """A number's mean over seeds (or draws), its standard deviation and its interval, in collected
+  results; how that was found: Student's t, or seeds and images drawn anew."""
 
   value: float
   std: float | None
   total: int
   interval: tuple[float, float] | None
+  method: Literal["t", "seeds and images"] | None = None
+  varied: Literal["seed", "draw"] = "seed"
+  unit: Literal["share", "points", "number"] = "share"
 
   def __post_init__(self):
     if self.interval is not None or self.total != 1:
@@ -138,6 +142,52 @@ class Claim(msgspec.Struct, forbid_unknown_fields=True):
       raise ValueError(f"verdict {self.verdict}, but by its interval {self.interval} it is {found}")
 
 
+class NumberOver(msgspec.Struct, forbid_unknown_fields=True):
+  """One number of several studies: of each by its name, and over them."""
+
+  experiment: str
+  network: str
+  number: str
+  values: dict[str, float | None]
+  over: OverSeeds
+
+
+class ClaimOver(msgspec.Struct, forbid_unknown_fields=True):
+  """One claim of several studies: how many gave it which verdict, and its quantity over them."""
+
+  claim: str
+  section: str
+  ours: bool
+  threshold: float
+  direction: str
+  margin: float
+  verdicts: dict[str, int]
+  values: dict[str, float | None]
+  over: OverSeeds | None
+  verdict: str
+
+
+class Factor(msgspec.Struct, forbid_unknown_fields=True):
+  """Studies of one backbone that differ in one thing, and what they found together."""
+
+  label: str
+  varied: Literal["seed", "draw"]
+  backbone: str
+  studies: list[str]
+  claims: list[ClaimOver]
+  numbers: list[NumberOver]
+
+
+class Source(msgspec.Struct, forbid_unknown_fields=True):
+  """A study that was collected: its seeds, and the classes that it alters."""
+
+  name: str
+  backbone: str
+  seed: int
+  draw: int | str
+  classes: list[str] | None
+
+
 class _Model(msgspec.Struct):
   backbone: str
 
@@ -164,6 +214,10 @@ class Row(msgspec.Struct):
   """A row of a table; its other cells are texts, numbers, shares, or means over seeds."""
 
   backbone: str
+
+
+# By their names in results.json; the last two of collected results.
+_OTHERS = {"claims": list[Claim], "sources": list[Source], "factors": list[Factor]}
 
 
 def _check_metric(metric: Share | Mean | Paired | Number | OverSeeds) -> None:
@@ -238,7 +292,8 @@ def check_results(results: Mapping[str, Any], kinds: Mapping[str, type], source:
     for network, record in results.get(name, {}).items():
       check_record(record, kind, f"{source}: {name}.{network}")
   check_record(results.get("files", {}), FILES, f"{source}: files")
-  check_record(results.get("claims", []), list[Claim], f"{source}: claims")
+  for name, kind in _OTHERS.items():
+    check_record(results.get(name, []), kind, f"{source}: {name}")
   for table in _TABLES:
     check_record(results.get(table, []), list[Row], f"{source}: {table}")
     for place, metric in metrics_in(results.get(table, []), table):
@@ -250,7 +305,7 @@ def results_schema(kinds: Mapping[str, type]) -> dict:
 
   docs/results.schema.json is that of the experiments that come with jprotop.
   """
-  parts = {"config": Config, "files": FILES, "claims": list[Claim]}
+  parts = {"config": Config, "files": FILES, **_OTHERS}
   parts |= {**dict.fromkeys(_TABLES, list[Row]), **kinds}
   schemas, definitions = msgspec.json.schema_components(
     parts.values(), ref_template="#/$defs/{name}"

@@ -16,7 +16,7 @@ NAME            {network: record}, of each experiment that was measured
 table1 ... 4    rows of jprotop.report.paper_tables (a study's); `targets`: one more such table
 claims          rows of jprotop.report.verdicts (a study's)
 files           {NAME: {network: {path: hash}}}: the figures and arrays that belong to the records
-sources         what was collected (of reproduce --collect)
+sources         the studies that were collected; `factors`: their numbers and claims as one
 digests         {key: digest} of all others, by which an entry that was edited is known
 """
 

@@ -50,8 +50,8 @@ class Stored:
   label: Int[np.ndarray, " M"]
 
 
-def store(model: ProtoPNet, variables: dict, epochs: Epochs, bar: tqdm) -> Stored:
-  """Runs every version of every copy through the network; the bar moves on by images."""
+def store(model: ProtoPNet, variables: dict, epochs: Epochs, bar: tqdm, cost: float) -> Stored:
+  """Runs every version of every copy through the network; the bar moves on by the cost of each."""
   plan, renderer = epochs.plan, epochs.renderer
   shape = (plan.num_versions, plan.num_examples)
   activations = copies.array((*shape, len(model.prototype_class)))
@@ -59,7 +59,7 @@ def store(model: ProtoPNet, variables: dict, epochs: Epochs, bar: tqdm) -> Store
   shared = {**renderer.shared, "prototype_class": np.array(model.prototype_class)}
   scene = Scene(fronts.network_of(model, variables, epochs), shared)
   kept = look(selectors.costs, renderer.on_device)
-  for which, part in copies.every(kept, scene, epochs, bar):
+  for which, part in copies.every(kept, scene, epochs, bar, cost):
     activations[which], costs[which] = part["activations"], part["costs"]
   return Stored(activations, costs, plan.labels)
 

@@ -105,13 +105,15 @@ def _front_of(model: ProtoPNet, image_size: int, frozen: int) -> jax.ShapeDtypeS
   )
 
 
-def store(model: ProtoPNet, variables: dict, phase: Phase, epochs: Epochs, bar: tqdm) -> Epochs:
-  """The same epochs, of what the phase's frozen layers make of every copy; the bar moves on by
-  images."""
+def store(
+  model: ProtoPNet, variables: dict, phase: Phase, epochs: Epochs, bar: tqdm, cost: float
+) -> Epochs:
+  """The same epochs, of what the phase's frozen layers make of every copy; the bar moves on by the
+  cost of each."""
   plan, renderer, frozen = epochs.plan, epochs.renderer, len(phase.frozen)
   scene = Scene(Network(model, variables), renderer.shared)
   function = parallel.per_example(_front, renderer.on_device, frozen)
-  seen = copies.every(function, scene, epochs, bar)
+  seen = copies.every(function, scene, epochs, bar, cost)
   place, first = next(seen)  # Which also says how large it is.
   fronts = copies.array((plan.num_versions, plan.num_examples, *first.shape[1:]), first.dtype)
   for (version, rows), part in itertools.chain([(place, first)], seen):

@@ -7,7 +7,7 @@ from tqdm import tqdm
 from jprotop import parallel
 from jprotop.data.dataset import Split
 from jprotop.prototypes.protopnet import ProtoPNet
-from jprotop.training import activations, copies, passes, phases, steps
+from jprotop.training import activations, copies, passes, phases, steps, work
 
 
 def tune(model: ProtoPNet, variables: dict, split: Split, config: dict, *, epochs: int) -> dict:
@@ -30,8 +30,8 @@ def tune(model: ProtoPNet, variables: dict, split: Split, config: dict, *, epoch
   params, batch_stats = jax.tree.map(jnp.array, (variables["params"], variables["batch_stats"]))
   opt_state = optimizer.init(phase.part_of(params))
   state = steps.TrainState(params, batch_stats, opt_state)
-  work = passes.work_of(config, phase, augmented.plan)
-  with tqdm(total=work, desc="last layer", unit="pass", dynamic_ncols=True) as bar:
+  total = work.work_of(config, phase, augmented.plan)
+  with tqdm(total=total, desc="last layer", unit="pass", dynamic_ncols=True) as bar:
     one_pass = passes.passes_of(config, model, phase, augmented, variables=variables, bar=bar)
     for epoch in range(epochs):
       bar.set_description(f"last layer {epoch + 1}/{epochs}")

@@ -2,7 +2,7 @@
 
 import contextlib
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from jprotop.data.dataset import Dataset
 from jprotop.errors import InputError
@@ -23,6 +23,7 @@ def train(
   *,
   dataset: Dataset | None = None,
   siblings: Sequence[pathlib.Path] = (),
+  pace: Callable[[float, float], None] = lambda passes, seconds: None,
 ) -> Dataset:
   """Trains the run of a config in a workdir, or continues it; returns its data set.
 
@@ -36,6 +37,7 @@ def train(
     workdir: the run's folder.
     dataset: the config's data set, if it is open already.
     siblings: folders of runs that may have done the same pretraining; it is then not repeated.
+    pace: told how many forward passes of an image were done in how many seconds.
   """
   workdir = pathlib.Path(workdir)
   config = check_config(config)
@@ -52,7 +54,7 @@ def train(
     claim_workdir(workdir, config) as folder,
     contextlib.closing(Checkpoints(workdir, keep=keep)) as checkpoints,
   ):
-    Trainer(config, folder, dataset, seen, plan, checkpoints, start, siblings).run()
+    pace(*Trainer(config, folder, dataset, seen, plan, checkpoints, start, siblings).run())
   return dataset
 
 

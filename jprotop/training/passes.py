@@ -16,7 +16,7 @@ from jprotop.errors import InputError
 from jprotop.networks.backbone import BackboneClassifier
 from jprotop.prototypes.protopnet import ProtoPNet
 from jprotop.runs import processes
-from jprotop.training import activations, steps
+from jprotop.training import activations, steps, work
 from jprotop.training.phases import Phase, make_optimizer
 from jprotop.training.steps import TrainState
 
@@ -27,19 +27,6 @@ Pass = Callable[[TrainState, int], tuple[TrainState, dict[str, float]]]
 def optimizer_of(config: dict, phase: Phase, plan: EpochPlan) -> optax.GradientTransformation:
   """The optimiser of a config's phase."""
   return make_optimizer(phase, plan.num_batches, config["train"]["weight_decay"])
-
-
-def cost_of(config: dict, phase: Phase) -> int:
-  """Cost of one image in forward passes; each step towards an adversarial one costs three more."""
-  steps_to_it = config["train"]["adversarial"]["num_steps"]
-  return phase.passes + 3 * steps_to_it * steps.is_adversarial(config, phase)
-
-
-def work_of(config: dict, phase: Phase, plan: EpochPlan, done: int = 0) -> int:
-  """What is left of a phase after `done` epochs of it, in forward passes of images."""
-  if activations.is_stored(config, phase):
-    return plan.num_examples * plan.num_versions
-  return (phase.epochs - done) * cost_of(config, phase) * plan.num_examples
 
 
 def passes_of(
@@ -58,13 +45,14 @@ def passes_of(
 
   Args:
     variables: of the network, as the phase begins or goes on.
-    bar: moves on by the work that is done (`work_of`).
+    bar: moves on by what is done, as `work.work_of` counts it.
     first: number of the phase's first epoch among all epochs of the run: the order of the images
       follows from it.
   """
   if isinstance(network, ProtoPNet) and activations.is_stored(config, phase):
     bar.set_description("activations of all copies")
-    stored = activations.store(network, variables, epochs, bar)
+    cost = work.cost_of(config, phase, epochs.plan)
+    stored = activations.store(network, variables, epochs, bar, cost)
     return _over_activations(config, network, phase, epochs.plan, stored, first)
   return _over_images(config, network, phase, epochs, bar, first)
 
@@ -79,11 +67,12 @@ def _over_images(
 ) -> Pass:
   step = steps.step_of(config, network, phase, epochs)
   shared = parallel.replicate(epochs.renderer.shared)
+  cost = work.cost_of(config, phase, epochs.plan)
 
   def batches(number: int) -> Iterator[tuple]:
     for batch in epochs.epoch(number):
       yield parallel.place(batch, epochs.plan.batch_size), shared
-      bar.update(len(batch["label"]) * cost_of(config, phase))
+      bar.update(len(batch["label"]) * cost)
 
   def one_pass(state: TrainState, epoch: int) -> tuple[TrainState, dict[str, float]]:
     return _one_pass(step, batches(first + epoch), phase, parallel.replicate(state), epoch)

@@ -2,6 +2,7 @@
 
 import logging
 import pathlib
+import time
 from collections.abc import Sequence
 
 import jax
@@ -23,7 +24,7 @@ from jprotop.runs.checkpoints import Checkpoints, check_trained
 from jprotop.runs.config import trained_part
 from jprotop.runs.history import History
 from jprotop.runs.sealed import digest_of
-from jprotop.training import copies, fronts, overfitting, passes, pretrained, state, steps
+from jprotop.training import copies, fronts, overfitting, passes, pretrained, state, steps, work
 from jprotop.training.phases import Phase
 
 _log = logging.getLogger("jprotop")
@@ -86,15 +87,19 @@ class Trainer:
     _log.info("continuing %s after epoch %d", self.workdir, found.position.epochs_done)
     return found
 
-  def run(self) -> None:
-    """All phases that are left, with one progress bar over the work of them all."""
+  def run(self) -> tuple[float, float]:
+    """All phases that are left, with one progress bar over the work of them all.
+
+    Returns:
+      How much was done, in forward passes of an image, and in how many seconds.
+    """
     position = self.state.position
     if position.phase == len(self.plan):
       _log.info("%s is trained already", self.workdir)
       # Killed between its last checkpoint and what comes after the loop, it has none.
       if "train" not in results.read_results(self.workdir).get("environment", {}):
         self._write_results()
-      return
+      return 0.0, 0.0
     if self.plan[0].name != "pretrain" and not self.config["train"]["init"]["backbone"]:
       _log.warning(
         "the backbone starts from random weights, and the warm phase keeps it so; "
@@ -103,9 +108,10 @@ class Trainer:
       )
     if too_much := fronts.what_is_too_much(self.config, self.epochs.plan):
       _log.warning(too_much)
+    start, ahead = time.monotonic(), self._work(position.phase, position.epoch)
     with tqdm(total=self._work(0, 0), unit="pass", dynamic_ncols=True, smoothing=0.05) as bar:
       bar.bar_format = "{desc} |{bar}| {percentage:3.0f}% [{elapsed} < {remaining}]"
-      bar.update(self._work(0, 0) - self._work(position.phase, position.epoch))
+      bar.update(self._work(0, 0) - ahead)
       for index in range(position.phase, len(self.plan)):
         self._start_prototypes(index)
         if self.plan[index].name == "push":
@@ -114,32 +120,25 @@ class Trainer:
         else:
           self._run_phase(index, bar)
     self._write_results()
+    return ahead, time.monotonic() - start
 
   def _write_results(self) -> None:
     results.update_results(self.workdir, self.config, "train", {}, data=self.dataset.identity)
 
-  def _work(self, phase: int, epoch: int) -> int:
+  def _work(self, phase: int, epoch: int) -> float:
     """What is left from a position on, in forward passes of images."""
-    left = 0
-    if any(fronts.is_stored(self.config, ahead, self.epochs.plan) for ahead in self.plan[phase:]):
-      left += self.epochs.plan.num_examples * self.epochs.plan.num_versions
-    for number, ahead in enumerate(self.plan[phase:]):
-      if ahead.name == "push":
-        left += len(self.dataset.train)
-      else:
-        done = epoch if number == 0 else 0
-        left += passes.work_of(self.config, ahead, self.epochs.plan, done)
-    return left
+    ahead, count = self.plan[phase:], len(self.dataset.train)
+    return work.work_left(self.config, ahead, self.epochs.plan, count, epoch)
 
   def _run_phase(self, index: int, bar: tqdm) -> None:
     phase, now = self.plan[index], self.state
-    if now.opt_state is None:
-      optimizer = passes.optimizer_of(self.config, phase, self.epochs.plan)
-      now.opt_state = optimizer.init(phase.part_of(now.params))
     network, epochs = self.model, self._epochs_of(phase, bar)
     if phase.name == "pretrain":
       network = self.classifier
       epochs = copies.augmented(self.config, self.seen.train, pretraining=True)
+    if now.opt_state is None:
+      optimizer = passes.optimizer_of(self.config, phase, epochs.plan)
+      now.opt_state = optimizer.init(phase.part_of(now.params))
     first = now.position.epochs_done - now.position.epoch
     one_pass = passes.passes_of(
       self.config, network, phase, epochs, variables=self.state.variables, bar=bar, first=first
@@ -174,7 +173,8 @@ class Trainer:
       return self.epochs
     if self.stored is None:
       bar.set_description("frozen layers, all copies")
-      self.stored = fronts.store(self.model, self.state.variables, phase, self.epochs, bar)
+      cost = 1 - work.share_behind(self.config)
+      self.stored = fronts.store(self.model, self.state.variables, phase, self.epochs, bar, cost)
     return self.stored
 
   def _record(self, **row) -> None:

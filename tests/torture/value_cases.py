@@ -16,9 +16,9 @@ from jprotop.experiments import EXPERIMENTS
 from jprotop.experiments.experiment import whole_numbers
 from jprotop.experiments.head_on_stomach import parse_cells
 from jprotop.runs import config as config_lib
-from jprotop.runs.config import Number
 from jprotop.runs.config_checks import check_config, check_measuring
 from jprotop.runs.config_keys import apply_changes
+from jprotop.runs.config_numbers import Number
 
 DEFAULTS = flatten_dict(config_lib.defaults(), sep=".")
 TEXTS = (

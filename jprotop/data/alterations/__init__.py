@@ -18,6 +18,7 @@ from jprotop.data.alterations.form import (
   Scheme,
   choose_classes,
   register_alteration,
+  rule_of,
   scheme_of,
 )
 
@@ -27,5 +28,6 @@ __all__ = [
   "Scheme",
   "choose_classes",
   "register_alteration",
+  "rule_of",
   "scheme_of",
 ]

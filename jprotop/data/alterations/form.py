@@ -151,15 +151,20 @@ def choose_classes(rule: str, num_classes: int, seed: int) -> tuple[int, ...]:
   return classes
 
 
-def scheme_of(settings: Mapping, protocol: str, num_classes: int, *, twins: bool = False) -> Scheme:
-  """What images of a data set are altered by, and of which classes.
+def rule_of(settings: Mapping, protocol: str, *, twins: bool = False) -> str:
+  """How the altered classes are chosen: "half" of them drawn, or otherwise (`choose_classes`).
 
   Args:
     settings: an `alteration` section, of `train` or `measure`.
     twins: whether classes are those of `data.twins`, of which the odd ones are altered.
   """
-  rule = settings["classes"]
-  if rule == "default":
-    rule = "odd" if protocol == "authors" or twins else "half"
-  classes = choose_classes(str(rule), num_classes, settings["seed"])
+  if settings["classes"] == "default":
+    return "odd" if protocol == "authors" or twins else "half"
+  return str(settings["classes"])
+
+
+def scheme_of(settings: Mapping, protocol: str, num_classes: int, *, twins: bool = False) -> Scheme:
+  """What images of a data set are altered by, and of which classes; arguments of `rule_of`."""
+  rule = rule_of(settings, protocol, twins=twins)
+  classes = choose_classes(rule, num_classes, settings["seed"])
   return Scheme(settings["name"], settings["parameter"], classes)
