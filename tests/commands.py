@@ -1,10 +1,14 @@
 """The commands as a user gives them."""
 
+import atexit
+import functools
 import importlib.metadata
+import json
 import os
 import pathlib
 import subprocess
 import sys
+import tempfile
 
 
 def fast_compilation() -> str:
@@ -26,21 +30,42 @@ ROOT = pathlib.Path(__file__).parent.parent
 
 def command(module, *arguments, cache):
   """Runs `python -m experiments.MODULE` from the repository."""
-  return _run(["-m", f"experiments.{module}"], arguments, cache)
+  return _run(f"experiments.{module}", arguments, cache)
 
 
 def installed(name, *arguments, cache):
   """Runs `jprotop NAME` as the console script does."""
-  return _run(["-c", "from jprotop.cli.main import main; main()", name], arguments, cache)
+  return _run(None, [name, *arguments], cache)
 
 
-def _run(program, arguments, cache):
-  env = {**os.environ, "JPROTOP_CACHE": str(cache), "XLA_FLAGS": FAST_COMPILATION}
-  return subprocess.run(
-    [sys.executable, *program, *map(str, arguments)],
+def _run(module, arguments, cache):
+  arguments = [str(argument) for argument in arguments]
+  with tempfile.TemporaryDirectory() as folder:
+    out, err = (pathlib.Path(folder) / name for name in ("out", "err"))
+    request = {
+      "module": module,
+      "arguments": arguments,
+      "env": {**os.environ, "JPROTOP_CACHE": str(cache), "XLA_FLAGS": FAST_COMPILATION},
+      "timeout": 900,
+      "out": str(out),
+      "err": str(err),
+    }
+    server = _server()
+    server.stdin.write(json.dumps(request) + "\n")
+    server.stdin.flush()
+    status = int(server.stdout.readline())
+    return subprocess.CompletedProcess(arguments, status, out.read_text(), err.read_text())
+
+
+@functools.cache
+def _server():
+  """A process that runs the commands of this one."""
+  server = subprocess.Popen(
+    [sys.executable, ROOT / "tests/command_server.py"],
     cwd=ROOT,
-    env=env,
-    capture_output=True,
+    stdin=subprocess.PIPE,
+    stdout=subprocess.PIPE,
     text=True,
-    timeout=900,
   )
+  atexit.register(server.communicate)
+  return server

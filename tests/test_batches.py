@@ -188,12 +188,13 @@ def test_copies_made_on_the_device_are_those_of_device_augment(split):
   look = jax.jit(lambda batch: made.renderer.on_device(crops, batch))
   images = look({"example": device["example"]})
   assert images.shape == (28, 6, 6, 3) and images.min() >= 0 and images.max() <= 1
+  augment = jax.jit(device_augment.augment)
   for row in (0, 5, 17):
     example = int(device["example"][row])
     key = jax.random.fold_in(jax.random.key(0), example)
     image, size = split.pixels[example // 4], split.box[example // 4, 2:].astype(np.int32)
     crop, kind = (jnp.asarray(image), jnp.asarray(size)), jnp.asarray(example % 4)
-    wanted = device_augment.augment(*crop, key, kind=kind)
+    wanted = augment(*crop, key, kind=kind)
     np.testing.assert_allclose(images[row], wanted, atol=1e-5)
   again = look({"example": np.sort(device["example"])})
   np.testing.assert_allclose(again, np.asarray(images)[np.argsort(device["example"])], atol=1e-6)

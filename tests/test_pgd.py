@@ -13,6 +13,7 @@ from jprotop.errors import InputError
 
 EPS, STEP = 8 / 255, 2 / 255
 SHAPE = (3, 4, 5, 3)
+masked_pgd = jax.jit(pgd.masked_pgd, static_argnums=0)
 
 
 def picture(seed=0, low=0.0, high=1.0):
@@ -62,12 +63,12 @@ def test_masked_pgd_equals_its_slow_twin(num_steps, start):
   if start != "image":
     everywhere = start == "everywhere"
     options = {"keys": keys(), "start_off_mask": everywhere}
-    begin = pgd.masked_pgd(
+    begin = masked_pgd(
       wave, image, mask, eps=EPS, step_size=STEP, num_steps=0, keys=keys(),
       start_off_mask=everywhere,
     )  # fmt: skip
     begin = np.asarray(begin)
-  found = pgd.masked_pgd(wave, image, mask, eps=EPS, step_size=STEP, num_steps=num_steps, **options)
+  found = masked_pgd(wave, image, mask, eps=EPS, step_size=STEP, num_steps=num_steps, **options)
   wanted = slow_pgd(image, mask, EPS, STEP, num_steps, begin)
   np.testing.assert_allclose(found, wanted, atol=1e-6)
   if start == "image" and num_steps == 1:
@@ -86,7 +87,7 @@ def test_never_leaves_the_ball_the_mask_or_the_pixel_range(
   eps, step_size, num_steps, random_start, seed
 ):
   image, mask = picture(seed), half_masks(seed + 1)
-  found = pgd.masked_pgd(
+  found = masked_pgd(
     wave, image, mask, eps=eps, step_size=step_size, num_steps=num_steps,
     keys=keys(seed=seed) if random_start else None,
   )  # fmt: skip
@@ -99,7 +100,7 @@ def test_never_leaves_the_ball_the_mask_or_the_pixel_range(
 def attacked(images, *, num_steps=5, eps=EPS, **options):
   mask = half_masks()[: len(images)]
   return np.asarray(
-    pgd.masked_pgd(wave, images, mask, eps=eps, step_size=STEP, num_steps=num_steps, **options)
+    masked_pgd(wave, images, mask, eps=eps, step_size=STEP, num_steps=num_steps, **options)
   )
 
 
