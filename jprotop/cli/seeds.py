@@ -84,11 +84,8 @@ def _with_seeds(config: dict, seed: int, draw: int) -> dict:
 
 def _check(config: dict, workdir: pathlib.Path, draws: int) -> None:
   train = config["train"]
-  if (
-    draws > 1
-    and (rule := rule_of(train["alteration"], train["protocol"], twins=train["data"]["twins"]))
-    != "half"
-  ):
+  rule = rule_of(train["alteration"], train["protocol"], twins=train["data"]["twins"])
+  if draws > 1 and rule != "half":
     raise InputError(
       f"--draws={draws} draws the altered classes, but train.alteration.classes is {rule!r}, which "
       "draws none; leave out one of them, or give --config.train.alteration.classes=half"
