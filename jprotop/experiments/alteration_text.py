@@ -31,7 +31,7 @@ def tell(record: Mapping[str, Any], out: pathlib.Path) -> Iterator[str]:
       ("similarity_clean", "  the same prototype, original"),
       ("similarity_drop", "  drop"),
       ("shift", "prototypes of altered classes, raised by"),
-      ("right_group_clean", "predicted altered or not rightly, original"),
+      ("right_group_clean", "right kind of class predicted, original"),
       ("right_group_altered", "  altered"),
       ("top_k_overlap", f"share of the top {record['top_k']} that stay there"),
       ("top_prototype_kept", "top prototype the same"),
