@@ -171,7 +171,7 @@ def low(x):
 
 
 def test_square_attack_equals_its_slow_twin():
-  image, mask, looks = pictures(), masks(), 30
+  image, mask, looks = pictures(), masks(), 12
   room = Room(jnp.asarray(image), jnp.asarray(mask))
   numbers = Numbers(eps=EPS, step_size=0.0, num_steps=looks)
   begun = search_square.init(room, numbers, keys())
