@@ -13,9 +13,14 @@ from jprotop.runs.config_checks import check_config
 
 
 @pytest.fixture
-def config(study, monkeypatch):
-  monkeypatch.setenv("JPROTOP_CACHE", str(study[1]))
+def config():
   return check_config(tiny.get_config().to_dict())
+
+
+@pytest.fixture
+def cache(study, monkeypatch):
+  """That of the study, whose images are prepared."""
+  monkeypatch.setenv("JPROTOP_CACHE", str(study[1]))
 
 
 def test_what_is_to_be_done_is_told_before_it_starts_and_again_after_each_training(study):
@@ -27,7 +32,7 @@ def test_what_is_to_be_done_is_told_before_it_starts_and_again_after_each_traini
   assert all("networks that this study has trained" in line for line in others)
 
 
-def test_a_pretraining_that_networks_share_counts_once(config, tmp_path):
+def test_a_pretraining_that_networks_share_counts_once(config, cache, tmp_path):
   left = estimate.Estimate(Study(config, tmp_path, {}), stages()).trainings()
   assert left.keys() == {"standard", "altered", "remedied", "adversarial"}
   # 12 images of 2 copies; 3 classes of 4 training images: a pass of each, of which two with
@@ -39,16 +44,17 @@ def test_a_pretraining_that_networks_share_counts_once(config, tmp_path):
   assert left["adversarial"] == images * (2 * (4 + 6 + 4) + 1)
 
 
-def test_what_is_finished_is_not_counted(study, config, tmp_path):
+def test_what_is_finished_is_not_counted(study, config, cache, tmp_path):
   paper = Study(config, study[0], {})
   assert estimate.Estimate(paper, stages()).tell() == ""
   shutil.copytree(study[0] / "standard", tmp_path / "standard")
-  begun = estimate.Estimate(Study(config, tmp_path, {}), stages())
-  assert begun.trainings().keys() == {"altered", "remedied", "adversarial"}
+  left = estimate.Estimate(Study(config, tmp_path, {}), stages()).trainings()
+  assert left.keys() == {"altered", "remedied", "adversarial"}
+  assert left["remedied"] < left["altered"]  # The standard network's pretraining is there.
 
 
 def test_a_rate_is_taken_from_this_study_then_from_the_record_then_timed(
-  study, config, tmp_path, monkeypatch
+  config, tmp_path, monkeypatch
 ):
   config = {**config, "data": {**config["data"], "cache": str(tmp_path)}}
   paper = types.SimpleNamespace(config=config, trained=[])
@@ -69,7 +75,7 @@ def test_a_rate_is_taken_from_this_study_then_from_the_record_then_timed(
   assert estimate.Estimate(other, []).rate() == (7.0, "timed")
 
 
-def test_a_range_is_wider_where_less_is_known(config, monkeypatch, tmp_path):
+def test_a_range_is_wider_where_less_is_known(config, cache, monkeypatch, tmp_path):
   def width(source):
     guess = estimate.Estimate(Study(config, tmp_path, {}), stages())
     monkeypatch.setattr(guess, "rate", lambda: estimate.Rate(1.0, source))

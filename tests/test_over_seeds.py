@@ -109,14 +109,14 @@ def test_claims_say_in_how_many_studies_they_got_which_verdict():
 
 
 def test_a_claim_is_decided_over_studies_by_an_interval_with_a_width_and_no_open_premise():
+  claim_of_one = with_claims()["claims"][0]
+
   def verdict(quantities, verdicts=("holds", "holds", "holds")):
     studies = []
     for seed, (quantity, found) in enumerate(zip(quantities, verdicts)):
-      results = with_claims(seed)
       row = {"quantity": quantity, "interval": [quantity - 0.01, quantity + 0.01]}
-      results["claims"] = [{**results["claims"][0], **row, "verdict": found}]
-      studies.append((f"seed{seed}", results))
-    ((claim,),) = [factor["claims"] for factor in collect.collect(studies)["factors"]]
+      studies.append((f"seed{seed}", {"claims": [{**claim_of_one, **row, "verdict": found}]}))
+    (claim,) = over_seeds.claims(over_seeds.Factor("resnet34", "seed", tuple(studies)))
     return claim["verdict"]
 
   assert verdict([0.5, 0.51, 0.52]) == "holds"

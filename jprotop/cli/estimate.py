@@ -22,6 +22,7 @@ from jprotop.files import read_json, user_path, write_json
 from jprotop.prototypes.protopnet import make_model
 from jprotop.prototypes.see import Network
 from jprotop.runs import run as runs
+from jprotop.runs.config import NETWORKS
 from jprotop.training import copies, phases, pretrained, work
 
 # How far off the whole may be, as factors, by where the time of a pass is from. A training step is
@@ -77,22 +78,30 @@ class Estimate:
 
   def trainings(self) -> dict[str, float]:
     """What is left of each network that must be trained, in passes; a pretraining counts once."""
-    wanted = dict.fromkeys(n for stage in self.chosen for n in stage.needs)
-    left, shared = {}, set()
-    for name in wanted:
-      if self.study.finished(name):
-        continue
-      config, dataset = self.study.config_of(name), self.study.dataset
-      plan, epoch = list(phases.phases_of(config)), 0
-      with contextlib.suppress(InputError):  # It has no checkpoint yet.
-        position = runs.load(self.study.folder(name))[2]["position"]
-        plan, epoch = plan[position["phase"] :], position["epoch"]
-      if plan and plan[0].name == "pretrain":
-        key = pretrained.fingerprint(config, dataset.identity)
-        plan, shared = plan[1:] if key in shared else plan, shared | {key}
-      epochs = copies.plan_of(config, dataset.train)
-      left[name] = work.work_left(config, plan, epochs, len(dataset.train), epoch)
+    wanted = dict.fromkeys(name for stage in self.chosen for name in stage.needs)
+    done = [name for name in NETWORKS if self.study.finished(name)]
+    left, pretrainings = {}, {self._pretraining(name) for name in done}
+    for name in (name for name in wanted if name not in done):
+      config, images = self.study.config_of(name), self.study.dataset.train
+      plan, epoch = self._position(name)
+      if plan and plan[0].name == "pretrain" and self._pretraining(name) in pretrainings:
+        plan = plan[1:]
+      pretrainings.add(self._pretraining(name))
+      epochs = copies.plan_of(config, images)
+      left[name] = work.work_left(config, plan, epochs, len(images), epoch)
     return left
+
+  def _pretraining(self, name: str) -> str:
+    return pretrained.fingerprint(self.study.config_of(name), self.study.dataset.identity)
+
+  def _position(self, name: str) -> tuple[tuple[phases.Phase, ...], int]:
+    """The phases that are left of a network, and the epochs of the first that are done."""
+    plan = phases.phases_of(self.study.config_of(name))
+    try:
+      position = runs.load(self.study.folder(name))[2]["position"]
+    except InputError:  # It has no checkpoint yet.
+      return plan, 0
+    return plan[position["phase"] :], position["epoch"]
 
   def _is_done(self, stage: Stage) -> bool:
     return all(map(self.study.finished, stage.needs)) and changed_files(self.study, stage) == []
