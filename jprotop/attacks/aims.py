@@ -44,7 +44,7 @@ class Aims:
   def __len__(self) -> int:
     return len(self.image)
 
-  def of(self, rows: np.ndarray) -> "Aims":
+  def of(self, rows: Bool[np.ndarray, " N"] | Int[np.ndarray, " n"]) -> "Aims":
     """Some of them: boolean [N], or places."""
     kept = {f.name: getattr(self, f.name)[rows] for f in dataclasses.fields(self)}
     return Aims(**kept)

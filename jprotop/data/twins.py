@@ -8,7 +8,7 @@ then all that tells twins apart.
 from collections.abc import Sequence
 
 import numpy as np
-from jaxtyping import Int
+from jaxtyping import Bool, Int
 
 
 def twin_names(class_names: Sequence[str]) -> list[str]:
@@ -37,6 +37,6 @@ def pair_of(label: Int[np.ndarray, " N"]) -> Int[np.ndarray, " N"]:
   return label // 2
 
 
-def is_altered(label: Int[np.ndarray, " N"]) -> np.ndarray:
+def is_altered(label: Int[np.ndarray, " N"]) -> Bool[np.ndarray, " N"]:
   """Whether a label is of a second twin, the one that is altered."""
   return label % 2 == 1
