@@ -27,10 +27,12 @@ def get_config(network="standard"):
     config.measure.attack.num_images = 40
     config.measure.success_rate.num_images = 60
     config.measure.robustness.update(
-      {"num_images": 40, "num_steps": 10, "targets": 2, "queries": 100}
+      {"num_images": 30, "num_steps": 10, "targets": 2, "queries": 50}
     )
-    config.measure.transfer.update({"num_images": 10, "num_steps": 20})
-    config.measure.universal.update({"num_images": 40, "num_training_images": 40, "num_steps": 15})
+    config.measure.transfer.update({"num_images": 10, "num_steps": 15})
+    config.measure.universal.update(
+      {"num_images": 40, "num_training_images": 40, "num_classes": 1, "num_steps": 15}
+    )
     # It takes minutes: --only=strong_attack, or another strength, measures it.
     config.measure.attack.strength = "paper"
     config.measure.strong_attack.num_images = 20

@@ -15,6 +15,7 @@ from jprotop.runs import config as config_lib
 from jprotop.runs.config_checks import check_config, check_measuring, check_values
 from jprotop.runs.config_files import config_names, named_config
 from jprotop.runs.config_keys import apply_changes
+from jprotop.runs.config_later import completed
 from jprotop.runs.config_numbers import Number
 
 DEFAULTS = flatten_dict(config_lib.defaults(), sep=".")
@@ -146,3 +147,17 @@ def test_whatever_is_given_is_taken_or_refused_with_its_key(key, value):
     assert str(error).startswith(f"{key}=")
   else:
     assert NUMBERS[key].least <= value <= NUMBERS[key].most
+
+
+def test_a_stored_config_without_an_eps_to_measure_with_has_that_of_its_training():
+  stored = config_lib.get_config("adversarial").to_dict()
+  stored["train"]["adversarial"]["eps"] = 4 / 255
+  del stored["measure"]["robustness"], stored["measure"]["transfer"]
+  found = completed(stored)
+  assert found["measure"]["robustness"]["eps"] == 4 / 255
+  check_values(found)
+  changed = config_lib.get_config("adversarial")
+  changed.train.adversarial.eps = 2 / 255
+  assert changed.measure.robustness.eps == 2 / 255
+  changed.measure.robustness.eps = 1 / 255
+  assert changed.train.adversarial.eps == 2 / 255
