@@ -26,6 +26,7 @@ from jprotop.experiments import (
   head_on_stomach,
   metrics,
   prune,
+  strong_attack,
   success_rate,
   training,
   vanishing_head,
@@ -152,6 +153,7 @@ def test_an_imported_network_is_attacked_on_images(bare, own_images, tmp_path):
     (head_on_stomach, {}),
     (vanishing_head, {}),
     (metrics, {}),
+    (strong_attack, {}),
     (success_rate, {}),
     (alteration, {}),
     (prune, {}),
@@ -417,6 +419,9 @@ FEW = {
     ),
     1,
   ),
+  **{f"measure.strong_attack.{name}": 1 for name in ("num_images", "top_k", "queries")},
+  "measure.strong_attack.curve": "",
+  "measure.strong_attack.targets": "random rectangle",
 }
 FLAGS = {
   "alteration": {"num_figures": 1},
