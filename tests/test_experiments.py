@@ -250,7 +250,7 @@ def test_a_flag_is_another_name_for_a_key_and_own_images_have_a_folder_of_their_
     (
       "accuracy",
       ["--workdir=RUN", "--out=FORMER"],
-      "has the form of jprotop 0.1, and this version reads form 3 alone (jprotop 0.3); move it "
+      "has the form of jprotop 0.1, and this version reads form 4 alone (jprotop 0.3); move it "
       "away and run the command that wrote it again",
     ),
     ("explain", ["--workdir=RUN", "--prototypes=a"], "--prototypes: 'a' is no number"),

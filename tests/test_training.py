@@ -559,6 +559,9 @@ def test_adversarial_training_sees_no_clean_image(cache, tmp_path, monkeypatch):
   # One step each of warm, joint and last layer; the pretraining sees the images as they are.
   budget = Budget(eps=8 / 255, step_size=10 / 255, num_steps=1)
   assert made == [Perturbation("fast_fgsm", budget)] * 3
+  rows = [json.loads(line) for line in (tmp_path / "run/history.jsonl").read_text().splitlines()]
+  attacked = [row["phase"] for row in rows if "pgd_accuracy" in row]
+  assert attacked == ["warm", "joint", "joint", "last_layer"], "after each adversarial epoch"
 
 
 def test_the_adversarial_network_has_last_layer_passes_of_its_own(cache):

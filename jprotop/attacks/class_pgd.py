@@ -170,12 +170,14 @@ def attacked_logits(
   *,
   seed: int,
   batch_size: int,
+  title: str | None = "robust accuracy",
 ) -> Float32[np.ndarray, "N C"]:
   """Logits of images of a split after PGD on the whole image against their class.
 
   Args:
     indices: which images: those classified correctly; the others need no attack.
     seed: of the random start, one draw an image.
+    title: of a progress bar; None: none is shown.
   """
   if not len(indices):
     return np.zeros((0, network.model.num_classes), np.float32)
@@ -193,5 +195,5 @@ def attacked_logits(
     _look,
     rows=rows,
     total=len(indices),
-    title="robust accuracy",
+    title=title,
   )

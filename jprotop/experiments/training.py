@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import msgspec
+import numpy as np
 
 from jprotop import statistics
 from jprotop.experiments.attacking import source_of
@@ -23,7 +24,7 @@ from jprotop.report import canvas, curves, panels, tables
 from jprotop.report.paper_tables import NETWORK_NAMES
 from jprotop.runs.config import NETWORKS
 from jprotop.runs.history import read_history
-from jprotop.runs.records import Record, Share
+from jprotop.runs.records import Paired, Record, Share
 from jprotop.runs.run import Run
 
 
@@ -36,10 +37,26 @@ class Push(msgspec.Struct, forbid_unknown_fields=True):
   accuracy_after: Share
 
 
+class Robustness(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+  """Validation accuracy under FGSM and PGD after the last epoch of an adversarial training.
+
+  difference is FGSM minus PGD; parted are the epochs in which they lay apart, of `epochs` checked
+  (see training.overfitting).
+  """
+
+  epochs: int
+  fgsm_accuracy: Share
+  pgd_accuracy: Share
+  difference: Paired
+  parted: list[int]
+
+
 class Training(Record):
-  """What the push cost; None where the history has none."""
+  """What the push cost, and how robust an adversarial training was on the way; None where the
+  history does not say."""
 
   push: Push | None
+  robustness: Robustness | None = None
 
 
 def measure(run: Run, out: pathlib.Path, *, beside: Beside | None = None) -> dict:
@@ -52,7 +69,7 @@ def measure(run: Run, out: pathlib.Path, *, beside: Beside | None = None) -> dic
     prototypes = (source_of(run, j) for j in range(len(run.model.prototype_class)))
     for number, page in enumerate(panels.prototype_gallery(prototypes)):
       canvas.save(page, out / f"figures/gallery_{number:03d}.png")
-  return {"push": push_numbers(history)}
+  return {"push": push_numbers(history), "robustness": robustness_numbers(history)}
 
 
 def push_numbers(history: list[dict]) -> dict | None:
@@ -74,6 +91,29 @@ def push_numbers(history: list[dict]) -> dict | None:
   }
 
 
+def robustness_numbers(history: list[dict]) -> dict | None:
+  """What the epochs of an adversarial training found, from the rows of history.jsonl."""
+  rows = [row for row in history if "parted" in row]
+  if not rows:
+    return None
+  last = rows[-1]
+  total, only_a, only_b = last["attacked"], last["only_fgsm"], last["only_pgd"]
+  both = round(last["fgsm_accuracy"] * total) - only_a
+  counts = {"both": both, "only_a": only_a, "only_b": only_b}
+  counts["neither"] = total - sum(counts.values())
+  fgsm, pgd = (
+    np.repeat([name in right for name in counts], list(counts.values()))
+    for right in (("both", "only_a"), ("both", "only_b"))
+  )
+  return {
+    "epochs": len(rows),
+    "fgsm_accuracy": statistics.share(fgsm),
+    "pgd_accuracy": statistics.share(pgd),
+    "difference": statistics.paired_difference(fgsm, pgd),
+    "parted": [row["epoch"] + 1 for row in rows if row["parted"]],
+  }
+
+
 def tell(record: Mapping[str, Any], out: pathlib.Path) -> Iterator[str]:
   """What the command prints."""
   if push := record["push"]:
@@ -82,6 +122,19 @@ def tell(record: Mapping[str, Any], out: pathlib.Path) -> Iterator[str]:
       f"accuracy {tables.format_share(push['accuracy_before'])} before, "
       f"{tables.format_share(push['accuracy_after'])} after"
     )
+  if found := record["robustness"]:
+    yield (
+      f"Validation accuracy after the last epoch: {tables.format_share(found['fgsm_accuracy'])} "
+      f"under FGSM, {tables.format_share(found['pgd_accuracy'])} under PGD; {_overfitting(found)}"
+    )
+
+
+def _overfitting(found: Mapping[str, Any]) -> str:
+  """Whether, and where, FGSM and PGD parted, in words."""
+  if not found["parted"]:
+    return f"no catastrophic overfitting in {found['epochs']} epochs"
+  epochs = ", ".join(map(str, found["parted"]))
+  return f"catastrophic overfitting in epoch {epochs} ({found['epochs']} were checked)"
 
 
 def _rows(found: Mapping[str, Any]) -> list[dict]:
@@ -89,6 +142,18 @@ def _rows(found: Mapping[str, Any]) -> list[dict]:
     {"network": NETWORK_NAMES[network], **record["push"]}
     for network, record in found.items()
     if record["push"]
+  ]
+
+
+def _robustness_rows(found: Mapping[str, Any]) -> list[dict]:
+  return [
+    {
+      "network": NETWORK_NAMES[network],
+      **record["robustness"],
+      "overfitting": _overfitting(record["robustness"]),
+    }
+    for network, record in found.items()
+    if record["robustness"]
   ]
 
 
@@ -115,6 +180,22 @@ register(
           "accuracy_after": "just after",
         },
         pictures=tuple(Pictures(network=n, pattern="training_curves.png") for n in NETWORKS),
+      ),
+      Passage(
+        heading="Was the adversarial training robust on its way?",
+        caption="After every epoch, validation images were attacked by one step (FGSM) and by five "
+        "(PGD). Where FGSM lies more than 20 points above PGD, and the 95% interval of the "
+        "difference above 0, the training overfits to its own single step (catastrophic "
+        "overfitting, Wong et al. 2020): the network withstands that step alone and is not robust. "
+        "A cross marks such epochs in the curves above.",
+        rows=_robustness_rows,
+        columns={
+          "network": "Network",
+          "fgsm_accuracy": "Validation accuracy under FGSM, last epoch",
+          "pgd_accuracy": "under PGD",
+          "difference": "FGSM minus PGD",
+          "overfitting": "Found",
+        },
       ),
       Passage(
         heading="The standard network's prototypes",

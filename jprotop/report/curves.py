@@ -18,6 +18,8 @@ _ACCURACY = {
   ("train", "accuracy"): ("training images", canvas.BLUE, "-", "o"),
   ("validation", "accuracy"): ("validation images", canvas.VERMILLION, "-", "s"),
   ("test", "accuracy"): ("test images", canvas.GREEN, "-", "D"),
+  ("validation", "fgsm_accuracy"): ("validation, under FGSM", canvas.ORANGE, "--", "^"),
+  ("validation", "pgd_accuracy"): ("validation, under PGD", canvas.PLUM, "--", "v"),
 }
 _LOSS = {
   ("train", "loss"): ("loss (the weighted sum)", canvas.INK, "-", "o"),
@@ -51,6 +53,8 @@ def training_curves(history: Sequence[Mapping[str, Any]]) -> Figure:
     axes.set_title(title, loc="left", fontsize=10, color=canvas.INK, pad=18)
     _draw_lines(axes, history, lines, factor)
     _draw_phases(axes, history)
+    if title == "Accuracy":
+      _mark_parted(axes, history)
   if drawn[0][0] == "Accuracy":
     panels[0].set_ylim(-3, 103)
   panels[-1].set_xlabel("epoch, counted over the whole run", fontsize=9, color=canvas.INK)
@@ -77,6 +81,23 @@ def _draw_lines(axes: Axes, history: Sequence, lines: Mapping, factor: float) ->
       size = 4 if epochs.size <= 40 else 0
       axes.plot(epochs, factor * values, marker=marker, markersize=size, **style)
   axes.legend(fontsize=8, frameon=False, loc="best")
+
+
+def _mark_parted(axes: Axes, history: Sequence[Mapping[str, Any]]) -> None:
+  """A cross above each epoch in which FGSM and PGD part (`training.overfitting`)."""
+  epochs = [row["epoch"] for row in history if row.get("parted")]
+  if epochs:
+    axes.plot(
+      epochs,
+      np.full(len(epochs), 100.0),
+      marker="X",
+      linestyle="",
+      color=canvas.VERMILLION,
+      markersize=7,
+      label="catastrophic overfitting",
+      zorder=4,
+    )
+    axes.legend(fontsize=8, frameon=False, loc="best")
 
 
 def _phase_spans(history: Sequence[Mapping[str, Any]]) -> list[tuple[str, int, int]]:

@@ -12,7 +12,7 @@ from jprotop.errors import InputError
 from jprotop.runs.config import NETWORKS
 from jprotop.statistics import Verdict, decide
 
-FORM = 3  # of results.json; earlier versions of jprotop wrote others
+FORM = 4  # of results.json; earlier versions of jprotop wrote others
 _TABLES = ("table1", "table2", "table3", "table4", "targets")
 # {experiment: {network: {path below the network's folder: hash}}} of what was written.
 FILES = dict[str, dict[str, dict[str, str]]]

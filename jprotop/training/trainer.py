@@ -23,7 +23,7 @@ from jprotop.runs.checkpoints import Checkpoints, check_trained
 from jprotop.runs.config import trained_part
 from jprotop.runs.history import History
 from jprotop.runs.sealed import digest_of
-from jprotop.training import copies, fronts, passes, pretrained, state, steps
+from jprotop.training import copies, fronts, overfitting, passes, pretrained, state, steps
 from jprotop.training.phases import Phase
 
 _log = logging.getLogger("jprotop")
@@ -185,11 +185,27 @@ class Trainer:
     if not len(self.seen.validation):
       return
     result = self._accuracy(self.seen.validation, classifier=phase.name == "pretrain")
+    eps = self.config["train"]["adversarial"]["eps"]
+    if steps.is_adversarial(self.config, phase) and eps:
+      result |= self._under_attack(phase, eps)
     self._record(phase=phase.name, split="validation", **result)
     position = self.state.position
     if phase.name == "last_layer" and result["accuracy"] > position.best_accuracy:
       position.best_accuracy = result["accuracy"]
       self.state.best_last_layer = np.asarray(self.state.params["last_layer"])
+
+  def _under_attack(self, phase: Phase, eps: float) -> dict:
+    """Accuracies under FGSM and PGD, with a warning where they part."""
+    train = self.config["train"]
+    found = overfitting.check(
+      Network(self.model, self.state.variables),
+      self.seen.validation,
+      eps=eps,
+      seed=train["seed"],
+      batch_size=train["batch_size"],
+    )
+    overfitting.warn(found, phase.name, eps)
+    return found
 
   def _accuracy(self, split: Split, *, classifier: bool = False) -> dict:
     network, variables = self.model, self.state.variables
