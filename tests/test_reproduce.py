@@ -111,7 +111,8 @@ def test_given_again_it_repeats_nothing(finished):
   before = stamps(finished)
   history = {v: (finished / v / "history.jsonl").read_text() for v in NETWORKS}
   reproduce.reproduce(config(), finished, {}, [])
-  assert stamps(finished) == before and len(before) == len(stages())
+  applying = [stage for stage in stages() if stage.experiment.applies(config())]
+  assert stamps(finished) == before and len(before) == len(applying)
   for network, text in history.items():
     assert (finished / network / "history.jsonl").read_text() == text
 

@@ -90,7 +90,11 @@ def reproduce(
     raise InputError(f"--only={unknown[0]} is not known; parts are {', '.join(study.parts())}")
   processes.from_first(lambda: check_writable(workdir))
   paper = study.Study(config, workdir, given)
-  stages = [stage for stage in study.stages() if not only or set(only) & stage.parts]
+  stages = [
+    stage
+    for stage in study.stages()
+    if (set(only) & stage.parts if only else stage.experiment.applies(paper.config))
+  ]
   with processes.kept_by_first(workdir) as kept, held(kept):
     ensure_folder(workdir)
     try:

@@ -14,7 +14,6 @@ from collections.abc import Sequence
 from typing import Any
 
 from jprotop.cli.measuring import measure_into
-from jprotop.data.alterations import scheme_of
 from jprotop.errors import InputError
 from jprotop.experiments import EXPERIMENTS, Beside, Experiment
 from jprotop.runs import outputs, processes
@@ -54,8 +53,7 @@ class Study:
     self.dataset = runs.open_dataset(self.config)
     # A choice of classes that makes no experiment is an error now, not after the first training.
     for part in ("train", "measure"):
-      protocol, settings = self.config["train"]["protocol"], self.config[part]["alteration"]
-      scheme_of(settings, protocol, len(self.dataset.class_names))
+      runs.scheme_in(self.config, part, len(self.dataset.class_names))
     for name in given:  # Before anything is trained for the others.
       self._check_given(name)
     self._open: dict[str, Run] = {}
@@ -120,7 +118,7 @@ def _must_agree(config: dict) -> dict:
   """What the networks of one study have in common, however each of them was trained."""
   train = config["train"]
   own = NETWORKS[train["network"]]
-  data = {key: train["data"][key] for key in ("image_size", "validation_share", "toy")}
+  data = {key: train["data"][key] for key in ("image_size", "validation_share", "toy", "twins")}
   alike = {key: train[key] for key in ("model", "seed", "protocol")}
   return {**alike, **{section: train[section] for section in own}, "data": data}
 

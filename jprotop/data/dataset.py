@@ -24,6 +24,7 @@ from jprotop.data import (  # noqa: F401
 from jprotop.data.alterations import Scheme
 from jprotop.data.prepared import Prepared, Records
 from jprotop.data.sources import Source, open_source
+from jprotop.data.twins import twin_labels, twin_names
 from jprotop.errors import InputError
 from jprotop.files import user_path
 
@@ -176,6 +177,7 @@ def load_dataset(
   seed: int = 0,
   cache: str | os.PathLike = "",
   toy: dict | None = None,
+  twins: bool = False,
 ) -> Dataset:
   """Opens a data set, preparing it in the cache the first time.
 
@@ -186,6 +188,7 @@ def load_dataset(
     validation_share: of the training images of each class, drawn from `seed`; may be 0.
     cache: folder for prepared data; "" is `default_cache()`.
     toy: num_classes, images_per_class, size and seed of ToyBirds.
+    twins: split each class into two twins, drawn from `seed`; see `data.twins`.
 
   Raises:
     InputError: something is missing, corrupt or inconsistent; nothing half-made is left.
@@ -194,6 +197,12 @@ def load_dataset(
   source = open_source(name, directory, {"toy": toy or {}}, cache)
   prepared, class_names = Prepared(name, source, _fingerprint(source), cache), source.class_names
   train, test = (_split(prepared, split, image_size) for split in ("train", "test"))
+  if twins:
+    class_names = twin_names(class_names)
+    train, test = (
+      dataclasses.replace(split, label=twin_labels(split.label, seed=seed, split=number))
+      for number, split in enumerate((train, test))
+    )
   train, validation = _hold_out(train, validation_share, seed)
   empty = [n for label, n in enumerate(class_names) if not (train.label == label).any()]
   if empty:

@@ -3,7 +3,9 @@
 from jprotop.experiments import (  # noqa: F401, I001
   head_on_stomach,
   success_rate,
+  map_quality,
   alteration,
+  twins,
   vanishing_head,
   explain,
   metrics,

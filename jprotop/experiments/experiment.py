@@ -98,6 +98,7 @@ class Experiment:
     settings: sections of config.measure that its numbers depend on.
     parts: further names of --only, such as tables of the paper, and the networks that each needs.
     flags: of its command.
+    applies: from a study's config to whether it is one of its stages; --only names others, too.
     in_study: from a study's config and a network to arguments of `measure` there.
     tell: from a record and the folder to the lines that its command prints.
     merge: from the record so far (None: none) and the new one to what is kept; None: the new one,
@@ -120,6 +121,7 @@ class Experiment:
   parts: Mapping[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
   flags: tuple[Flag, ...] = ()
   tell: Callable[[Any, pathlib.Path], Iterable[str]] = lambda record, out: ()
+  applies: Callable[[Mapping], bool] = lambda config: True
   in_study: Callable[[Mapping, str], dict] = lambda config, network: {}
   merge: Callable[[Any, Any], Any] | None = None
   passages: tuple[Passage, ...] = ()

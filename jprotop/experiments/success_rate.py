@@ -32,6 +32,7 @@ from jprotop.experiments.attacking import (
   sample_of,
 )
 from jprotop.experiments.experiment import Beside, Experiment, Flag, register
+from jprotop.experiments.map_quality import unless_collapsed
 from jprotop.experiments.success_text import PASSAGES, tell
 from jprotop.files import ensure_folder, write_text
 from jprotop.prototypes import accuracy, selectors
@@ -219,7 +220,7 @@ def claims(results: Mapping[str, Any]) -> list[dict]:
       ("random noise on the same network", control),
       Rule(0.05),
     )
-  return found
+  return unless_collapsed(found, results)
 
 
 def _in_study(config: Mapping[str, Any], network: str) -> dict:

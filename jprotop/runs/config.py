@@ -115,13 +115,15 @@ def _train() -> dict:
     # The remedied network sees each image altered with this probability.
     "remedy": {"probability": Number(0.5, 0, 1)},
     # What the adversarial network sees: fast_fgsm (the paper's), n_fgsm (its authors take eps as
-    # the step) or pgd (of so many steps), and its numbers, in units of [0, 1]; and how long its
-    # last layer is tuned.
+    # the step) or pgd (of so many steps), and its numbers, in units of [0, 1]. maps (with steps as
+    # of pgd) and masking add a loss with a weight: see training/keep_maps.py and masking.py. And
+    # how long its last layer is tuned.
     "adversarial": {
       "method": "fast_fgsm",
       "eps": Number(8 / 255, 0, 1),
       "step_size": Number(10 / 255, 0, 1),
       "num_steps": Number(1, 0, 1000),
+      "weight": Number(1.0, 0, 1e6),
       "last_layer_epochs": Number(1, 0, _EPOCHS),
     },
   }
@@ -158,6 +160,8 @@ def _data() -> dict:
     "name": "cub",  # cub, toybirds or folder
     "image_size": Number(224, 1, 2048),
     "validation_share": Number(0.1, 0, 0.99),  # of the training images of each class
+    # Each class as two, of which the second is altered: a positive control (see data/twins.py).
+    "twins": False,
     # Augmented copies of each image in an epoch; 0: the image itself.
     "copies": Number(40, 0, 10_000),
     # Where copies are made: host (the reference, Pillow at the crop's own resolution), or device
@@ -258,6 +262,8 @@ _LATER = {
   "train.frozen.parts": 0,
   "train.frozen.batch_norm": False,
   "train.adversarial.num_steps": 1,
+  "train.adversarial.weight": 1.0,
+  "train.data.twins": False,
 }
 
 

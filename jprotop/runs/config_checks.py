@@ -144,6 +144,11 @@ def _check_alteration(config: dict) -> None:
   for part in ("train", "measure"):
     settings = config[part]["alteration"]
     Scheme(settings["name"], settings["parameter"])
+    if config["train"]["data"]["twins"] and settings["classes"] not in ("default", "odd"):
+      raise InputError(
+        f"{part}.alteration.classes={settings['classes']!r}, but train.data.twins=True makes twins "
+        "of each class, of which one is altered; leave it at default"
+      )
 
 
 def _check_measure(config: dict) -> None:

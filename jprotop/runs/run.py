@@ -114,8 +114,7 @@ class Run:
   @functools.cached_property
   def scheme(self) -> Scheme:
     """How images of this data set are altered where that is measured, by this run's config."""
-    settings, protocol = self.config["measure"]["alteration"], self.config["train"]["protocol"]
-    return scheme_of(settings, protocol, len(self.class_names))
+    return scheme_in(self.config, "measure", len(self.class_names))
 
   @property
   def altered_class_names(self) -> list[str]:
@@ -125,8 +124,7 @@ class Run:
   @property
   def trained_scheme(self) -> Scheme:
     """How images were altered for the networks of this run's training."""
-    train = self.config["train"]
-    return scheme_of(train["alteration"], train["protocol"], len(self.class_names))
+    return scheme_in(self.config, "train", len(self.class_names))
 
   @functools.cached_property
   def seen(self) -> Dataset:
@@ -219,8 +217,14 @@ def as_trained(config: dict, dataset: Dataset) -> Dataset:
   """The data set as a network of this config sees it: altered or not."""
   if config["train"]["network"] != "altered":
     return dataset
-  settings, protocol = config["train"]["alteration"], config["train"]["protocol"]
-  return dataset.altered(scheme_of(settings, protocol, len(dataset.class_names)))
+  return dataset.altered(scheme_in(config, "train", len(dataset.class_names)))
+
+
+def scheme_in(config: dict, part: str, num_classes: int) -> Scheme:
+  """Which images are altered, and how, as the part "train" or "measure" of a config says."""
+  train = config["train"]
+  twins = train["data"]["twins"]
+  return scheme_of(config[part]["alteration"], train["protocol"], num_classes, twins=twins)
 
 
 def open_dataset(config: dict) -> Dataset:
@@ -234,6 +238,7 @@ def open_dataset(config: dict) -> Dataset:
     seed=config["train"]["seed"],
     cache=place["cache"],
     toy=data["toy"],
+    twins=data["twins"],
   )
 
 

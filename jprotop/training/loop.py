@@ -13,7 +13,7 @@ from jprotop.runs.config import trained_part
 from jprotop.runs.config_checks import check_config
 from jprotop.runs.workdir import claim_workdir
 from jprotop.torch_io import backbones
-from jprotop.training import phases
+from jprotop.training import phases, steps
 from jprotop.training.trainer import Trainer
 
 
@@ -40,6 +40,7 @@ def train(
   workdir = pathlib.Path(workdir)
   config = check_config(config)
   plan = phases.phases_of(config)
+  steps.check_method(config)
   # First, because it may have to be downloaded, or not fit.
   start = processes.from_first(lambda: _start(workdir, config))
   dataset = dataset or runs.open_dataset(config)

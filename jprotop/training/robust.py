@@ -1,6 +1,6 @@
-"""What adversarial training shows a network in place of a batch's images (App. F.1).
+"""What training does to be robust (App. F.1): images in place of a batch's, or a loss beside it.
 
-A method is one function and `register_method`; config.train.adversarial.method names it.
+A method is one file that ends in `register_method`; config.train.adversarial.method names it.
 """
 
 from collections.abc import Callable
@@ -16,18 +16,33 @@ from jprotop.prototypes.protopnet import ProtoPNet
 from jprotop.prototypes.see import Network
 
 # (network, images in [0, 1], label [N], keys [N], budget.Numbers) to images.
-Method = Callable[..., Float[Array, "N S S 3"]]
+Images = Callable[..., Float[Array, "N S S 3"]]
+# Of the same, to what `weight` times is added to the loss of each image; it is differentiated.
+Penalty = Callable[..., Float[Array, " N"]]
+
+
+class Method(NamedTuple):
+  """What a step trains on in place of a batch's images, and what it adds to the loss; None: as it
+  is."""
+
+  images: Images | None = None
+  penalty: Penalty | None = None
+
+
 METHODS: dict[str, Method] = {}
 
 
 class Perturbation(NamedTuple):
-  """A method of METHODS, and what it may do."""
+  """A method of METHODS, what it may do, and the weight of its penalty."""
 
   method: str
   budget: Budget
+  weight: float = 1.0
 
 
-def register_method(name: str, method: Method) -> None:
+def register_method(
+  name: str, images: Images | None = None, *, penalty: Penalty | None = None
+) -> None:
   """Adds a method; it runs inside the training step, with batch norm in eval mode.
 
   Raises:
@@ -35,7 +50,7 @@ def register_method(name: str, method: Method) -> None:
   """
   if name in METHODS:
     raise InputError(f"there is a training method {name!r} already; choose another name")
-  METHODS[name] = method
+  METHODS[name] = Method(images, penalty)
 
 
 def perturbation_of(settings: dict) -> Perturbation:
@@ -46,21 +61,43 @@ def perturbation_of(settings: dict) -> Perturbation:
       f"train.adversarial.method={name!r} is not known; it must be one of {', '.join(METHODS)}"
     )
   numbers = {key: settings[key] for key in ("eps", "step_size", "num_steps")}
-  budget = Budget(**numbers)
-  return Perturbation(name, budget)
+  return Perturbation(name, Budget(**numbers), settings["weight"])
 
 
-def perturbed_images(model: ProtoPNet, perturbation: Perturbation) -> Callable:
-  """What a step sees instead of a batch's images: (state, batch) -> images."""
-  method = METHODS[perturbation.method]
+def perturbed_images(model: ProtoPNet, perturbation: Perturbation) -> Callable | None:
+  """What a step sees instead of a batch's images: (state, batch) -> images; None: themselves."""
+  images = METHODS[perturbation.method].images
+  if images is None:
+    return None
 
   def perturb(state, batch):
     network = Network(model, {"params": state.params, "batch_stats": state.batch_stats})
     keys = jax.random.wrap_key_data(batch["key"])
     numbers = perturbation.budget.numbers()
-    return method(network, batch["image"], batch["label"], keys, numbers)
+    return images(network, batch["image"], batch["label"], keys, numbers)
 
   return perturb
+
+
+def penalised(loss: Callable, model: ProtoPNet, perturbation: Perturbation) -> Callable:
+  """A loss function of the training step with the method's penalty added, if it has one.
+
+  It is one of the values an image, too, before its weight.
+  """
+  penalty = METHODS[perturbation.method].penalty
+  if penalty is None:
+    return loss
+
+  def with_penalty(params, batch_stats, batch, train):
+    values, updates = loss(params, batch_stats, batch, train)
+    network = Network(model, {"params": params, "batch_stats": batch_stats})
+    keys = jax.random.wrap_key_data(batch["key"])
+    numbers = perturbation.budget.numbers()
+    added = penalty(network, batch["image"], batch["label"], keys, numbers)
+    total = values["loss"] + perturbation.weight * added
+    return {**values, "penalty": added, "loss": total}, updates
+
+  return with_penalty
 
 
 register_method("fast_fgsm", class_pgd.fast_fgsm)

@@ -15,9 +15,14 @@ from jprotop.data.batches import Epochs, images_that_came
 from jprotop.networks.backbone import BackboneClassifier
 from jprotop.prototypes import losses
 from jprotop.prototypes.protopnet import ProtoPNet
-from jprotop.training import fronts
+from jprotop.training import fronts, keep_maps, masking  # noqa: F401 (two register themselves)
 from jprotop.training.phases import Phase, make_optimizer
-from jprotop.training.robust import Perturbation, perturbation_of, perturbed_images
+from jprotop.training.robust import (
+  Perturbation,
+  penalised,
+  perturbation_of,
+  perturbed_images,
+)
 
 
 @flax.struct.dataclass
@@ -209,6 +214,12 @@ def loss_weights(config: dict) -> LossWeights:
   )
 
 
+def check_method(config: dict) -> None:
+  """InputError where the adversarial network's method is not known."""
+  if config["train"]["network"] == "adversarial":
+    perturbation_of(config["train"]["adversarial"])
+
+
 def is_adversarial(config: dict, phase: Phase) -> bool:
   """Whether a phase sees adversarial images: those of App. B, but not what comes before them."""
   return config["train"]["network"] == "adversarial" and phase.name not in ("pretrain", "push")
@@ -240,6 +251,10 @@ def phase_step(
     loss = classifier_losses(network)
   else:
     loss = protopnet_losses(network, weights, frozen=len(phase.frozen), stored=stored)
-    perturb = perturbed_images(network, perturbation) if perturbation else None
+    if perturbation:
+      perturb = perturbed_images(network, perturbation)
+      # Of the last layer alone no map depends.
+      learns_maps = phase.trained != ("last_layer",)
+      loss = penalised(loss, network, perturbation) if learns_maps else loss
   optimizer = make_optimizer(phase, steps_per_epoch, weight_decay)
   return make_train_step(loss, phase, optimizer, perturb, on_device=on_device)

@@ -151,14 +151,15 @@ def choose_classes(rule: str, num_classes: int, seed: int) -> tuple[int, ...]:
   return classes
 
 
-def scheme_of(settings: Mapping, protocol: str, num_classes: int) -> Scheme:
+def scheme_of(settings: Mapping, protocol: str, num_classes: int, *, twins: bool = False) -> Scheme:
   """What images of a data set are altered by, and of which classes.
 
   Args:
     settings: an `alteration` section, of `train` or `measure`.
+    twins: whether classes are those of `data.twins`, of which the odd ones are altered.
   """
   rule = settings["classes"]
   if rule == "default":
-    rule = "odd" if protocol == "authors" else "half"
+    rule = "odd" if protocol == "authors" or twins else "half"
   classes = choose_classes(str(rule), num_classes, settings["seed"])
   return Scheme(settings["name"], settings["parameter"], classes)
