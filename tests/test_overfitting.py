@@ -9,6 +9,7 @@ from miniature import drawn_split
 from jprotop import statistics
 from jprotop.attacks import class_pgd
 from jprotop.experiments import training
+from jprotop.prototypes.see import Network
 from jprotop.report import curves
 from jprotop.training import overfitting
 
@@ -61,7 +62,7 @@ def test_a_check_counts_what_the_two_attacks_leave_right(monkeypatch):
     return np.eye(3)[(images.label[indices] + ~right) % 3]
 
   monkeypatch.setattr(class_pgd, "attacked_logits", attacked)
-  found = overfitting.check(None, split, eps=EPS, seed=3, batch_size=4)
+  found = overfitting.check(Network(None, {}), split, eps=EPS, seed=3, batch_size=4)
   assert found.pop("fgsm_accuracy") == 0.8 and found.pop("pgd_accuracy") == 0.2
   assert found == {"only_fgsm": 4, "only_pgd": 1, "attacked": 5, "parted": False}
   assert [place for place, _ in tried.values()] == [[0, 1, 3, 4, 6]] * 2

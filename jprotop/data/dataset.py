@@ -195,14 +195,11 @@ def load_dataset(
   """
   cache = user_path(cache) if cache else default_cache()
   source = open_source(name, directory, {"toy": toy or {}}, cache)
-  prepared, class_names = Prepared(name, source, _fingerprint(source), cache), source.class_names
+  prepared = Prepared(name, source, _fingerprint(source), cache)
+  class_names = twin_names(source.class_names) if twins else source.class_names
   train, test = (_split(prepared, split, image_size) for split in ("train", "test"))
   if twins:
-    class_names = twin_names(class_names)
-    train, test = (
-      dataclasses.replace(split, label=twin_labels(split.label, seed=seed, split=number))
-      for number, split in enumerate((train, test))
-    )
+    train, test = (_with_twins(split, seed, i) for i, split in enumerate((train, test)))
   train, validation = _hold_out(train, validation_share, seed)
   empty = [n for label, n in enumerate(class_names) if not (train.label == label).any()]
   if empty:
@@ -234,6 +231,10 @@ def _split(prepared: Prepared, name: str, image_size: int) -> Split:
     cache=prepared.cache,
     key=f"{prepared.name}/{prepared.folder.parent.name}/{name}",
   )
+
+
+def _with_twins(split: Split, seed: int, number: int) -> Split:
+  return dataclasses.replace(split, label=twin_labels(split.label, seed=seed, split=number))
 
 
 def _hold_out(train: Split, share: float, seed: int) -> tuple[Split, Split]:
