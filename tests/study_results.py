@@ -166,15 +166,36 @@ def alteration(drop, top_kept=30):
   }
 
 
-def training():
+def training(network="standard"):
   """The `training` record of one network."""
-  return {
+  found = {
     "push": {
       "num_prototypes": 2000,
       "distinct": 1990,
       "accuracy_before": share(790, 1000),
       "accuracy_after": share(780, 1000),
+    },
+    "robustness": None,
+  }
+  if network == "adversarial":
+    right = np.arange(100) < 50
+    found["robustness"] = {
+      "epochs": 20,
+      "fgsm_accuracy": statistics.share(right),
+      "pgd_accuracy": statistics.share(right),
+      "difference": statistics.paired_difference(right, right),
+      "parted": [],
     }
+  return found
+
+
+def map_quality():
+  """The `map_quality` record of one network."""
+  return {
+    "num_images": 1000,
+    "num_cells": 49,
+    "peak_over_mean": mean(3.0, total=1000),
+    "commonest_cell": mean(0.3, total=2000),
   }
 
 
@@ -229,6 +250,7 @@ def study(backbone="resnet34", *, data="cub", classes=200, seed=0, more=0):
         "adversarial": accuracies(580 + more, 500, pgd=240, classes=names),
         "remedied": accuracies(770 + more, 760, classes=names),
       },
-      "training": {network: training() for network in NETWORKS},
+      "training": {network: training(network) for network in NETWORKS},
+      "map_quality": {network: map_quality() for network in ("standard", "adversarial")},
     }
   )

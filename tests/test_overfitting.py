@@ -79,11 +79,11 @@ def test_a_training_that_parts_is_warned_of_and_marked(caplog):
   (warning,) = caplog.messages
   assert "100% are right under FGSM, and 4% under PGD" in warning and "n_fgsm" in warning
   numbers = training.robustness_numbers(history)
-  assert numbers["parted"] == [2] and numbers["epochs"] == 3
+  assert numbers["parted"] == [1] and numbers["epochs"] == 3
   assert numbers["fgsm_accuracy"]["count"] == 21 and numbers["pgd_accuracy"]["count"] == 17
   assert numbers["difference"]["only_a"] == 4
   told = " ".join(training.tell({"push": None, "robustness": numbers}, None))
-  assert "catastrophic overfitting in epoch 2" in told
+  assert "catastrophic overfitting in epoch 1, counted from 0" in told
   (axes,) = curves.training_curves(history).axes
   crosses = [line for line in axes.lines if line.get_label() == "catastrophic overfitting"]
   assert [list(line.get_xdata()) for line in crosses] == [[1]]

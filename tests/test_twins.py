@@ -5,6 +5,7 @@ import types
 import numpy as np
 import pytest
 
+from jprotop.cli import reproduce
 from jprotop.data import twins as data
 from jprotop.data.alterations import scheme_of
 from jprotop.data.dataset import load_dataset
@@ -127,5 +128,11 @@ def test_classes_that_are_no_twins_are_refused(tmp_path):
   run = types.SimpleNamespace(
     config=config, workdir="RUN", scheme=scheme, dataset=types.SimpleNamespace(test=None)
   )
-  with pytest.raises(InputError, match=r"RUN are no twins; train it with --config=twins"):
+  with pytest.raises(InputError, match=r"RUN: a run of twins needs .* --config=twins, or"):
     twins.measure(run, tmp_path)
+  assert "twins" not in {stage.name for stage in reproduce.chosen_stages(config, [])}
+  with pytest.raises(InputError, match="--only=twins needs classes that are twins"):
+    reproduce.chosen_stages(config, ["twins"])
+  config["train"]["data"]["twins"] = True
+  chosen = reproduce.chosen_stages(config, ["twins"])
+  assert [stage.network for stage in chosen] == ["standard", "altered"]

@@ -90,11 +90,7 @@ def reproduce(
     raise InputError(f"--only={unknown[0]} is not known; parts are {', '.join(study.parts())}")
   processes.from_first(lambda: check_writable(workdir))
   paper = study.Study(config, workdir, given)
-  stages = [
-    stage
-    for stage in study.stages()
-    if (set(only) & stage.parts if only else stage.experiment.applies(paper.config))
-  ]
+  stages = chosen_stages(paper.config, only)
   with processes.kept_by_first(workdir) as kept, held(kept):
     ensure_folder(workdir)
     try:
@@ -103,6 +99,21 @@ def reproduce(
       write_results(paper)  # What was found before must not be lost.
       raise
     return write_results(paper)
+
+
+def chosen_stages(config: dict, only: list[str]) -> list[study.Stage]:
+  """The stages that the given parts need; without parts, all that apply to a config.
+
+  Raises:
+    InputError: one that was given does not apply.
+  """
+  if not only:
+    return [stage for stage in study.stages() if not stage.experiment.lacks(config)]
+  chosen = [stage for stage in study.stages() if set(only) & stage.parts]
+  for stage in chosen:
+    if lack := stage.experiment.lacks(config):
+      raise InputError(f"--only={stage.name} needs {lack}")
+  return chosen
 
 
 def write_results(paper: study.Study) -> dict:

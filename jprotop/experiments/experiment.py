@@ -98,7 +98,8 @@ class Experiment:
     settings: sections of config.measure that its numbers depend on.
     parts: further names of --only, such as tables of the paper, and the networks that each needs.
     flags: of its command.
-    applies: from a study's config to whether it is one of its stages; --only names others, too.
+    lacks: from a config to what it would need for it, in words; nothing where it applies. A study
+      leaves out what does not apply.
     in_study: from a study's config and a network to arguments of `measure` there.
     tell: from a record and the folder to the lines that its command prints.
     merge: from the record so far (None: none) and the new one to what is kept; None: the new one,
@@ -121,7 +122,7 @@ class Experiment:
   parts: Mapping[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
   flags: tuple[Flag, ...] = ()
   tell: Callable[[Any, pathlib.Path], Iterable[str]] = lambda record, out: ()
-  applies: Callable[[Mapping], bool] = lambda config: True
+  lacks: Callable[[Mapping], str] = lambda config: ""
   in_study: Callable[[Mapping, str], dict] = lambda config, network: {}
   merge: Callable[[Any, Any], Any] | None = None
   passages: tuple[Passage, ...] = ()

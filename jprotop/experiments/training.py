@@ -40,8 +40,8 @@ class Push(msgspec.Struct, forbid_unknown_fields=True):
 class Robustness(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
   """Validation accuracy under FGSM and PGD after the last epoch of an adversarial training.
 
-  difference is FGSM minus PGD; parted are the epochs in which they lay apart, of `epochs` checked
-  (see training.overfitting).
+  difference is FGSM minus PGD; parted are the epochs in which they lay apart, as history.jsonl
+  counts them, of `epochs` checked (see training.overfitting).
   """
 
   epochs: int
@@ -110,7 +110,7 @@ def robustness_numbers(history: list[dict]) -> dict | None:
     "fgsm_accuracy": statistics.share(fgsm),
     "pgd_accuracy": statistics.share(pgd),
     "difference": statistics.paired_difference(fgsm, pgd),
-    "parted": [row["epoch"] + 1 for row in rows if row["parted"]],
+    "parted": [row["epoch"] for row in rows if row["parted"]],
   }
 
 
@@ -122,7 +122,7 @@ def tell(record: Mapping[str, Any], out: pathlib.Path) -> Iterator[str]:
       f"accuracy {tables.format_share(push['accuracy_before'])} before, "
       f"{tables.format_share(push['accuracy_after'])} after"
     )
-  if found := record["robustness"]:
+  if found := record.get("robustness"):
     yield (
       f"Validation accuracy after the last epoch: {tables.format_share(found['fgsm_accuracy'])} "
       f"under FGSM, {tables.format_share(found['pgd_accuracy'])} under PGD; {_overfitting(found)}"
@@ -134,7 +134,9 @@ def _overfitting(found: Mapping[str, Any]) -> str:
   if not found["parted"]:
     return f"no catastrophic overfitting in {found['epochs']} epochs"
   epochs = ", ".join(map(str, found["parted"]))
-  return f"catastrophic overfitting in epoch {epochs} ({found['epochs']} were checked)"
+  return (
+    f"catastrophic overfitting in epoch {epochs}, counted from 0 ({found['epochs']} were checked)"
+  )
 
 
 def _rows(found: Mapping[str, Any]) -> list[dict]:
@@ -153,7 +155,7 @@ def _robustness_rows(found: Mapping[str, Any]) -> list[dict]:
       "overfitting": _overfitting(record["robustness"]),
     }
     for network, record in found.items()
-    if record["robustness"]
+    if record.get("robustness")
   ]
 
 

@@ -61,6 +61,12 @@ class Twins(Record):
   goes_with_artefacts: Paired
 
 
+def _lack(config: Mapping[str, Any]) -> str:
+  if config["train"]["data"]["twins"]:
+    return ""
+  return "classes that are twins: --config=twins, or --config.train.data.twins=True"
+
+
 def measure(run: Run, out: pathlib.Path, *, beside: Beside | None = None) -> dict:
   """Looks at all test images in both versions; writes a figure.
 
@@ -68,11 +74,8 @@ def measure(run: Run, out: pathlib.Path, *, beside: Beside | None = None) -> dic
     InputError: the classes of the run are no twins.
   """
   split, scheme = run.dataset.test, run.scheme.of_every_class()
-  if not run.config["train"]["data"]["twins"]:
-    raise InputError(
-      f"the classes of {run.workdir} are no twins; train it with --config=twins, or with "
-      "--config.train.data.twins=True, in another --workdir"
-    )
+  if lack := _lack(run.config):
+    raise InputError(f"{run.workdir}: a run of twins needs {lack}; train one in another --workdir")
   size = run.config["compute"]["evaluation_batch_size"]
   predicted = {
     name: see(run.network, version, selectors.logits, batch_size=size, title=title).argmax(axis=1)
@@ -200,7 +203,7 @@ register(
     record=Twins,
     networks=("altered", "standard"),
     settings=("alteration",),
-    applies=lambda config: config["train"]["data"]["twins"],
+    lacks=_lack,
     tell=tell,
     passages=(
       Passage(

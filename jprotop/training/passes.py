@@ -30,8 +30,9 @@ def optimizer_of(config: dict, phase: Phase, plan: EpochPlan) -> optax.GradientT
 
 
 def cost_of(config: dict, phase: Phase) -> int:
-  """Cost of one image in forward passes; finding an adversarial one costs three more."""
-  return phase.passes + 3 * steps.is_adversarial(config, phase)
+  """Cost of one image in forward passes; each step towards an adversarial one costs three more."""
+  steps_to_it = config["train"]["adversarial"]["num_steps"]
+  return phase.passes + 3 * steps_to_it * steps.is_adversarial(config, phase)
 
 
 def work_of(config: dict, phase: Phase, plan: EpochPlan, done: int = 0) -> int:
