@@ -78,8 +78,8 @@ def penalty(
   """How much the maps of each image change at most; what finds the noise is not differentiated."""
   still = jax.lax.stop_gradient(network)
   noisy = jax.lax.stop_gradient(changed_most(still, images, label, keys, numbers))
-  maps = (network(x).similarity_map for x in (images, noisy))
-  return map_change(*maps, own_prototypes(network.model.prototype_class, label))
+  before, after = (network(x).similarity_map for x in (images, noisy))
+  return map_change(before, after, own_prototypes(network.model.prototype_class, label))
 
 
 register_method("maps", penalty=penalty)
