@@ -29,6 +29,8 @@ from jprotop.training import copies, phases, pretrained, work
 # slower than three forward passes by 1.0 to 2.2 on the processors of docs/performance.md, and a
 # shared machine is now this fast and now that.
 _RANGES = {"timed": (0.7, 2.5), "recorded": (0.7, 1.6), "trained": (0.8, 1.3)}
+# Seconds that a training compiles, which are in the time of a pass where networks were trained.
+_COMPILING = {"timed": (10.0, 90.0), "recorded": (0.0, 0.0), "trained": (0.0, 0.0)}
 # Of a measurement, whose attacks end early or late; and what each takes to compile and to draw.
 _MEASURED_RANGE = (0.4, 2.0)
 _OVERHEAD = (5.0, 20.0)
@@ -56,7 +58,10 @@ class Estimate:
     if not trainings and not stages:
       return ""
     rate = self.rate()
-    train = [factor * rate.seconds * sum(trainings.values()) for factor in _RANGES[rate.source]]
+    train = [
+      factor * rate.seconds * sum(trainings.values()) + compiling * len(trainings)
+      for factor, compiling in zip(_RANGES[rate.source], _COMPILING[rate.source])
+    ]
     known = sum(self.passes_of(stage) for stage in stages)
     measure = [
       factor * rate.seconds * known + overhead * len(stages)
