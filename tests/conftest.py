@@ -15,6 +15,7 @@ import jax.numpy as jnp  # noqa: E402
 import jaxtyping  # noqa: E402
 import numpy as np  # noqa: E402
 import pytest  # noqa: E402
+from jax.experimental.compilation_cache import compilation_cache  # noqa: E402
 
 # Rooms of arrays, whose annotations are checked wherever a test calls them. The others have few
 # arrays, or many small calls: with a check of each, to draw ToyBirds took twice as long.
@@ -41,6 +42,8 @@ jaxtyping.install_import_hook(
   CHECKED, "beartype.beartype(conf=beartype.BeartypeConf(is_pep484_tower=True))"
 )
 
+from tiny_network import TINY  # noqa: E402
+
 from jprotop.networks import families  # noqa: E402
 from jprotop.networks.efficientnet_lite import BlockShape, EfficientNetLite  # noqa: E402
 from jprotop.prototypes import protopnet  # noqa: E402
@@ -58,15 +61,12 @@ def pytest_collection_modifyitems(items):
     item.add_marker(pytest.mark.xdist_group(group))
 
 
-TINY = {
-  "backbone": "resnet_small",
-  "addon": "regular",
-  "prototypes_per_class": 2,
-  "prototype_depth": 8,
-  "similarity": "log",
-  "distance": "squared_l2",
-  "dtype": "float32",
-}
+@pytest.fixture(scope="session", autouse=True)
+def compiled_once(tmp_path_factory):
+  """A program that a test, or a run that goes on, makes anew is found where it was compiled."""
+  jax.config.update("jax_compilation_cache_dir", str(tmp_path_factory.mktemp("compiled")))
+  jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
+  compilation_cache.reset_cache()  # What was compiled before has settled that there is none.
 
 
 def drawn_variables(model, image_size, seed=0):

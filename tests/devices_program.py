@@ -10,6 +10,7 @@ import sys
 import jax
 import numpy as np
 from flax.traverse_util import flatten_dict
+from tiny_network import TINY
 
 from jprotop import parallel
 from jprotop.attacks import perturb as attack
@@ -21,15 +22,6 @@ from jprotop.runs import config as base
 from jprotop.runs.checkpoints import Checkpoints
 from jprotop.training import phases, steps
 
-NETWORK = {
-  "backbone": "resnet_small",
-  "addon": "regular",
-  "prototypes_per_class": 2,
-  "prototype_depth": 8,
-  "similarity": "log",
-  "distance": "squared_l2",
-  "dtype": "float32",
-}
 SIZE, CLASSES = 32, 3
 BATCH = 16  # Of which the last device of eight has padding alone: there are 13 images.
 TRAINING = base.get_config().train.to_dict()
@@ -61,7 +53,7 @@ def take_steps(model, state, count):
 
 def start(run, variables):
   """Three steps from the variables on, saved as checkpoint 1 of a run."""
-  model = protopnet.make_model(NETWORK, CLASSES)
+  model = protopnet.make_model(TINY, CLASSES)
   optimizer = phases.make_optimizer(joint_phase(), 10, TRAINING["weight_decay"])
   params = variables["params"]
   opt_state = optimizer.init({group: params[group] for group in joint_phase().trained})
@@ -74,7 +66,7 @@ def start(run, variables):
 
 def restored(run):
   """The model, and the state that `start` left, as every process gets it."""
-  model = protopnet.make_model(NETWORK, CLASSES)
+  model = protopnet.make_model(TINY, CLASSES)
   optimizer = phases.make_optimizer(joint_phase(), 10, TRAINING["weight_decay"])
   with contextlib.closing(Checkpoints(run)) as store:
     kept, info = store.restore(store.latest())

@@ -2,6 +2,7 @@
 
 import json
 
+import jax
 import numpy as np
 import pytest
 from miniature import drawn_split
@@ -79,7 +80,7 @@ def test_one_pass_sees_what_the_network_says(tiny):
   model, variables = tiny
   split = drawn_split(5)
   seen = Sightings(**see(Network(*tiny), split, selectors.cells, batch_size=4))
-  out = model.apply(variables, batches.to_float(split.pixels))
+  out = jax.jit(model.apply)(variables, batches.to_float(split.pixels))
   np.testing.assert_allclose(seen.logits, out.logits, atol=1e-4)
   np.testing.assert_allclose(seen.activations, out.activations, atol=1e-4)
   maps = np.asarray(out.similarity_map)

@@ -8,10 +8,12 @@ import jax
 import jax.numpy as jnp
 import pytest
 from commands import ROOT
+from conftest import drawn_variables
+from tiny_network import TINY
 
 from jprotop import parallel
 from jprotop.attacks import perturb as attack
-from jprotop.prototypes.protopnet import ProtoPNet
+from jprotop.prototypes.protopnet import ProtoPNet, make_model
 
 SIZE = 64
 
@@ -22,6 +24,11 @@ def memory(monkeypatch):
   attack.rows_that_fit.cache_clear()
   yield lambda size: monkeypatch.setattr(parallel, "device_bytes", lambda: int(size))
   attack.rows_that_fit.cache_clear()
+
+
+@pytest.fixture(scope="module")
+def model():
+  return make_model({**TINY, "backbone": "resnet_small"}, 3)
 
 
 def rows(model, memory, size):
@@ -40,8 +47,7 @@ def compiled_bytes(model, variables, count):
   return jax.jit(gradient).lower(images).compile().memory_analysis().temp_size_in_bytes
 
 
-def test_more_memory_holds_more_images_up_to_what_is_faster(tiny, memory):
-  model, _ = tiny
+def test_more_memory_holds_more_images_up_to_what_is_faster(model, memory):
   mebibyte = 2**20
   found = [rows(model, memory, size * mebibyte) for size in (0.001, 2.5, 4, 10**5, 10**6)]
   assert found[0] == len(jax.devices())  # an attack of one image a device is always tried
@@ -49,8 +55,8 @@ def test_more_memory_holds_more_images_up_to_what_is_faster(tiny, memory):
   assert found[-1] == found[-2]
 
 
-def test_what_fits_needs_no_more_than_half_the_memory(tiny, memory):
-  model, variables = tiny
+def test_what_fits_needs_no_more_than_half_the_memory(model, memory):
+  variables = drawn_variables(model, SIZE)
   device = 8 * 2**20
   fitting = rows(model, memory, device) // len(jax.devices())
   needed = compiled_bytes(model, variables, fitting)

@@ -9,6 +9,7 @@ import file_server
 import jax
 import numpy as np
 import pytest
+from conftest import drawn_variables
 
 import jprotop
 from configs import (
@@ -26,6 +27,7 @@ from jprotop import download
 from jprotop.data.batches import Epochs
 from jprotop.errors import InputError
 from jprotop.networks import families
+from jprotop.prototypes.protopnet import ProtoPNet
 from jprotop.runs import run as runs
 from jprotop.runs.config_checks import check_config
 from jprotop.torch_io import backbones, export, names
@@ -160,10 +162,11 @@ def test_its_names_are_known_in_its_file_alone():
 
 
 @pytest.fixture(scope="module")
-def drawn(tiny):
+def drawn():
   """A small backbone's arrays, in torchvision's names, and as the network has them."""
-  variables = tiny[1]
-  state = names.state_dict_of(*tiny)
+  model = ProtoPNet("resnet_small", 3, (0, 1, 2), 8)
+  variables = drawn_variables(model, 32)
+  state = names.state_dict_of(model, variables)
   start = "features."
   state = {n.removeprefix(start): a for n, a in state.items() if n.startswith(start)}
   return state, {kind: variables[kind]["features"] for kind in ("params", "batch_stats")}

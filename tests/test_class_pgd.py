@@ -18,7 +18,7 @@ def case(tiny):
   """The tiny network, six pictures that it classifies in its own way, and one key each."""
   model, variables = tiny
   images = jnp.asarray(np.random.default_rng(3).random((6, 32, 32, 3), np.float32))
-  label = model.apply(variables, images).logits.argmax(axis=1)
+  label = jax.jit(model.apply)(variables, images).logits.argmax(axis=1)
   return model, variables, images, label, jax.random.split(jax.random.key(1), 6)
 
 

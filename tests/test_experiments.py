@@ -4,6 +4,7 @@ import json
 import re
 import shutil
 
+import jax
 import numpy as np
 import pytest
 from commands import command
@@ -67,7 +68,7 @@ def test_attack_arrays_agree_with_the_network_and_the_numbers(run):
   off = ~record["mask"][..., None]
   change = np.abs(record["attacked"] - record["images"])
   assert (change * off).max() == 0 and change.max() <= 8 / 255 + 1e-6
-  out = model.apply(variables, record["attacked"])
+  out = jax.jit(model.apply)(variables, record["attacked"])
   np.testing.assert_allclose(out.logits, record["attacked_logits"], atol=1e-3)
   own = np.asarray(out.similarity_map)[np.arange(len(change)), ..., record["prototype"]]
   np.testing.assert_allclose(own, record["attacked_similarity_map"], atol=1e-3)

@@ -228,7 +228,8 @@ def test_the_command_writes_arrays_texts_and_pages(opened, tmp_path):
   assert "nearest test patches of the prototype's class" in printed
   with np.load(tmp_path / "explain.npz") as file:
     arrays = dict(file)
-  out = opened.model.apply(opened.variables, opened.dataset.test.pixels[4:5] / np.float32(255))
+  pixels = opened.dataset.test.pixels[4:5] / np.float32(255)
+  out = jax.jit(opened.model.apply)(opened.variables, pixels)
   for name in ("logits", "activations", "sq_dist", "similarity_map"):
     np.testing.assert_allclose(arrays[name], getattr(out, name), rtol=1e-3, atol=1e-4)
   assert arrays["boxes"].shape == (1, 2, 4) and arrays["image_id"].shape == (1,)

@@ -69,7 +69,8 @@ def test_a_run_s_own_files_load_no_extension(trained):
 def test_a_remedy_trains_the_adversarial_network(tmp_path):
   arguments = ["--config=tiny:adversarial", "--config.train.adversarial.method=random_noise"]
   workdir = f"--workdir={tmp_path / 'run'}"
-  run("train", *arguments, extend("random_noise"), workdir, cache=tmp_path)
+  warm_alone = [f"--config.train.{p}.epochs=0" for p in ("pretrain", "joint", "last_layer")]
+  run("train", *arguments, extend("random_noise"), *warm_alone, workdir, cache=tmp_path)
   config = json.loads((tmp_path / "run/config.json").read_text())
   assert config["train"]["adversarial"]["method"] == "random_noise"
   unknown = command("train", *arguments, f"--workdir={tmp_path / 'other'}", cache=tmp_path)

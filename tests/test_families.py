@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from conftest import TINY
+from tiny_network import TINY
 
 import jprotop
 from configs import tiny as tiny_config
@@ -67,7 +67,7 @@ def test_a_file_outside_the_library_brings_a_backbone_that_trains(flat, tmp_path
   loop.train(config.to_dict(), tmp_path / "run")
   model, variables, info = jprotop.load(tmp_path / "run")
   assert model.backbone == "flat" and info["finished"]
-  assert model.apply(variables, jnp.zeros((1, 64, 64, 3))).latent.shape == (1, 8, 8, 16)
+  assert jax.jit(model.apply)(variables, jnp.zeros((1, 64, 64, 3))).latent.shape == (1, 8, 8, 16)
 
 
 def _no_network(**fields):

@@ -5,7 +5,9 @@ import dataclasses
 import jax
 import numpy as np
 import pytest
+from conftest import drawn_variables
 from PIL import Image
+from tiny_network import TINY
 
 from jprotop import regions, statistics
 from jprotop.attacks import cases as attack_cases
@@ -18,6 +20,7 @@ from jprotop.data.parts import PARTS
 from jprotop.errors import InputError
 from jprotop.experiments import head_on_stomach_numbers as hos
 from jprotop.prototypes import selectors
+from jprotop.prototypes.protopnet import make_model
 from jprotop.prototypes.see import Network, see
 
 GRID, SIZE = (4, 4), 32  # cells of 8 pixels
@@ -269,8 +272,9 @@ def saved_by_pillow(images, quality):
   return np.stack([np.asarray(jpeg.compress(p, quality)) for p in pixels]).astype(np.float32) / 255
 
 
-def test_noise_that_survives_jpeg_is_still_there_in_pillows_files(tiny, cases):
-  network, quality, rules = Network(*tiny), 50, RULES["paper"]
+def test_noise_that_survives_jpeg_is_still_there_in_pillows_files(cases):
+  model = make_model({**TINY, "backbone": "resnet_small"}, 3)
+  network, quality, rules = Network(model, drawn_variables(model, SIZE)), 50, RULES["paper"]
   smooth = np.asarray(jax.image.resize(cases.images.image, (5, 4, 4, 3), "linear"))
   smooth = np.asarray(jax.image.resize(smooth, cases.images.image.shape, "cubic")).clip(0, 1)
   smooth = dataclasses.replace(cases, images=dataclasses.replace(cases.images, image=smooth))

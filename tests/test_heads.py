@@ -6,8 +6,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from conftest import TINY
 from miniature import drawn_split
+from tiny_network import TINY
 
 from jprotop.attacks import objectives
 from jprotop.data import batches
@@ -57,7 +57,7 @@ def slow_cosine(out, variables):
 @pytest.mark.parametrize("distance", ["squared_l2", "l2"])
 def test_a_map_of_ones_own_prototype_is_its_slice_of_all_maps(tiny, images, similarity, distance):
   model = make_model({**TINY, "similarity": similarity, "distance": distance}, 3)
-  out = model.apply(tiny[1], images)
+  out = jax.jit(model.apply)(tiny[1], images)
   prototype = np.arange(7) % 6
   found = model.head.map_of(out.latent, tiny[1]["params"]["prototypes"][prototype])
   wanted = [out.similarity_map[i, ..., p] for i, p in enumerate(prototype)]
@@ -66,7 +66,7 @@ def test_a_map_of_ones_own_prototype_is_its_slice_of_all_maps(tiny, images, simi
 
 def test_costs_are_those_of_the_least_distances(tiny, images):
   model, variables = tiny
-  out, label = model.apply(variables, images), jnp.arange(7) % 3
+  out, label = jax.jit(model.apply)(variables, images), jnp.arange(7) % 3
   classes = jnp.array(model.prototype_class)
   least = jnp.asarray(np.asarray(out.sq_dist).min((1, 2)))
   for cap in (None, 0.5):
@@ -81,11 +81,13 @@ def test_another_head_is_all_that_training_attacks_and_push_know(cosine, images)
   wanted, label = slow_cosine(out, variables), np.arange(7) % 3
   np.testing.assert_allclose(out.similarity_map, wanted, atol=1e-5)
   # The attack's map.
-  maps = objectives.prototype_maps(model, variables, images, jnp.full(7, 2))
+  prototype_maps = jax.jit(objectives.prototype_maps, static_argnums=0)
+  maps = prototype_maps(model, variables, images, jnp.full(7, 2))
   np.testing.assert_allclose(maps, wanted[..., 2], atol=1e-5)
   # Costs of the loss: of the greatest cosine.
   loss = steps.protopnet_losses(model, steps.LossWeights())
   batch = {"image": jnp.asarray(images), "label": jnp.asarray(label), "mask": jnp.ones(7)}
+  loss = jax.jit(loss, static_argnums=3)
   values, _ = loss(variables["params"], variables["batch_stats"], batch, False)
   own = np.array(model.prototype_class) == label[:, None]
   highest = np.where(own, wanted.max((1, 2)), -np.inf).max(1)
@@ -104,7 +106,7 @@ def test_the_nearest_patches_are_those_of_the_head(cosine):
   model, variables = cosine
   split = drawn_split(7, 32)
   images = batches.to_float(split.pixels)
-  wanted = slow_cosine(model.apply(variables, images), variables)[..., [3, 1]]
+  wanted = slow_cosine(jax.jit(model.apply)(variables, images), variables)[..., [3, 1]]
   network = see.Network(model, variables)
   found = explain.nearest_cells(network, split, np.array([3, 1]), batch_size=8)
   flat = wanted.reshape(7, -1, 2)

@@ -16,14 +16,17 @@ from commands import ROOT, command
 from configs import tiny
 from jprotop.cli import launch, program
 from jprotop.errors import InputError
+from jprotop.runs import config_files
 from jprotop.runs import run as runs
 from jprotop.training import copies
 
 # Without a pretraining, and with enough epochs to be killed in the middle.
-EPOCHS = 8
+EPOCHS = 12
 CHANGES = {"pretrain": 0, "warm": EPOCHS, "joint": 0}
 TRAIN = [f"--config.train.{phase}.epochs={count}" for phase, count in CHANGES.items()]
-TRAIN.insert(0, "--config=configs/tiny.py")
+EXTENSION = ROOT / "tests/tiny_network.py"
+NETWORK = f"--config.extensions={EXTENSION}"
+TRAIN[:0] = ["--config=configs/tiny.py", NETWORK, "--config.train.model.backbone=resnet_tiny"]
 
 
 def free_port():
@@ -94,18 +97,20 @@ def continued(lost, prepared):
   return lost[0], done
 
 
-def test_the_same_command_goes_on_from_the_last_checkpoint(continued):
+def test_the_same_command_goes_on_from_the_last_checkpoint(continued, monkeypatch):
   workdir, done = continued
   assert f"continuing {workdir} after epoch" in done.stderr
   rows = [json.loads(line) for line in (workdir / "history.jsonl").read_text().splitlines()]
   trained = [row["epoch"] for row in rows if row["phase"] == "warm" and row["split"] == "train"]
   assert trained == list(range(EPOCHS))
   assert all(row["count"] == 30 for row in rows if row.get("split") == "train")
+  monkeypatch.setattr(config_files, "_loaded", {str(EXTENSION)})  # By tests/conftest.py.
   assert runs.is_finished(workdir)
 
 
 def test_two_processes_are_one_command(continued, prepared, tmp_path):
   arguments = [f"--workdir={continued[0]}", f"--out={tmp_path}", "--num_images=3", "--num_steps=1"]
+  arguments.append(NETWORK)
   processes = launched("vanishing_head", *arguments, cache=prepared)
   said = [process.communicate(timeout=120) for process in processes]
   assert [process.returncode for process in processes] == [0, 0], said
@@ -143,10 +148,13 @@ def given():
 
 def test_whoever_chooses_where_compiled_programs_are_kept_has_them_there(given, monkeypatch):
   before = jax.config.jax_compilation_cache_dir
+  jax.config.update("jax_compilation_cache_dir", None)
   monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", "")  # Nowhere.
   given()
   program._keep_compiled_programs()
-  assert jax.config.jax_compilation_cache_dir == before
+  found = jax.config.jax_compilation_cache_dir
+  jax.config.update("jax_compilation_cache_dir", before)
+  assert found is None
 
 
 @pytest.mark.parametrize(

@@ -1,20 +1,21 @@
 """Every network by name: its shapes, its precision, and what it refuses."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from conftest import TINY, drawn_variables
+from conftest import drawn_variables
+from tiny_network import TINY
 
 from jprotop.errors import InputError
 from jprotop.networks.backbone import BackboneClassifier, normalise
 from jprotop.networks.densenet import DenseLayer, average_pool
-from jprotop.networks.families import BACKBONES
+from jprotop.networks.families import BACKBONES, make_backbone
 from jprotop.networks.layers import LayerOptions
 from jprotop.prototypes import protopnet
-from jprotop.prototypes.protopnet import ProtoPNet
-
-FEATURES = {"resnet50": 2048, "densenet169": 1664}
+from jprotop.prototypes.protopnet import AddOn, ProtoPNet, add_on_widths
 
 
 def build(num_classes=3, **changes):
@@ -25,19 +26,32 @@ def pictures(count=2, size=32, seed=0):
   return jnp.asarray(np.random.default_rng(seed).random((count, size, size, 3)), jnp.float32)
 
 
-def parameter_shapes(model, size):
-  return jax.eval_shape(model.init, jax.random.key(0), jnp.zeros((1, size, size, 3)))["params"]
+def parameter_shapes(model, size, channels=3):
+  image = jnp.zeros((1, size, size, channels))
+  return jax.eval_shape(model.init, jax.random.key(0), image)["params"]
 
 
-@pytest.mark.parametrize("name", BACKBONES)
+@functools.cache
+def shapes_of(backbone):
+  """Shapes of what a backbone gives of an image of 224 pixels, and of its parameters."""
+  init = make_backbone(backbone).init_with_output
+  out, variables = jax.eval_shape(init, jax.random.key(0), jnp.zeros((1, 224, 224, 3)))
+  return out.shape, variables["params"]
+
+
+@pytest.mark.parametrize("name", [name for name in BACKBONES if name != TINY["backbone"]])
 def test_every_backbone_has_the_grid_it_promises(name):
-  model = build(backbone=name, num_classes=4, prototype_depth=16)
+  cells = 14 if name == "resnet_small" else 7
+  assert shapes_of(name)[0][:3] == (1, cells, cells)
+
+
+def test_the_shapes_of_a_forward_pass():
+  model = build(backbone="resnet18", num_classes=4, prototype_depth=16)
   out = jax.eval_shape(
     lambda x: model.init_with_output(jax.random.key(0), x)[0], jnp.zeros((2, 224, 224, 3))
   )
-  cells = 14 if name == "resnet_small" else 7
-  assert out.latent.shape == (2, cells, cells, 16)
-  assert out.sq_dist.shape == out.similarity_map.shape == (2, cells, cells, 8)
+  assert out.latent.shape == (2, 7, 7, 16)
+  assert out.sq_dist.shape == out.similarity_map.shape == (2, 7, 7, 8)
   assert out.activations.shape == (2, 8) and out.logits.shape == (2, 4)
 
 
@@ -51,9 +65,10 @@ def test_every_backbone_has_the_grid_it_promises(name):
   ],
 )
 def test_densenets_have_the_published_number_of_parameters(name, published, features):
-  shapes = parameter_shapes(BackboneClassifier(name, 1000), 32)
-  assert shapes["classifier"]["kernel"].shape[0] == features
-  assert sum(leaf.size for leaf in jax.tree.leaves(shapes)) == published
+  out, params = shapes_of(name)
+  assert out[-1] == features
+  classifier = (features + 1) * 1000
+  assert sum(leaf.size for leaf in jax.tree.leaves(params)) + classifier == published
 
 
 @pytest.mark.parametrize(("height", "width"), [(4, 6), (5, 6), (4, 7), (3, 5)])
@@ -73,25 +88,27 @@ def test_average_pool_leaves_out_an_odd_last_row_and_column(height, width):
 def test_a_dense_layer_passes_its_input_on_in_front_of_what_it_adds():
   layer = DenseLayer(4, LayerOptions())
   x = pictures(size=5)
-  out, _ = layer.init_with_output(jax.random.key(0), x, False, None)
+  out, _ = jax.jit(lambda x: layer.init_with_output(jax.random.key(0), x, False, None))(x)
   assert out.shape == (2, 5, 5, 7) and (out[..., :3] == x).all() and out[..., 3:].any()
 
 
 @pytest.mark.parametrize(
-  ("backbone", "depth", "widths"),
+  ("backbone", "features", "depth", "widths"),
   [
-    ("resnet18", 128, [256, 256, 128, 128]),
-    ("resnet18", 100, [256, 256, 128, 128, 100, 100]),
-    ("vgg11", 512, [512, 512]),
-    ("resnet50", 256, [1024, 1024, 512, 512, 256, 256]),
-    ("densenet169", 512, [832, 832, 512, 512]),
+    ("resnet18", 512, 128, [256, 256, 128, 128]),
+    ("resnet18", 512, 100, [256, 256, 128, 128, 100, 100]),
+    ("vgg11", 512, 512, [512, 512]),
+    ("resnet50", 2048, 256, [1024, 1024, 512, 512, 256, 256]),
+    ("densenet169", 1664, 512, [832, 832, 512, 512]),
   ],
 )
-def test_bottleneck_add_on_halves_in_pairs_down_to_the_depth(backbone, depth, widths):
-  shapes = parameter_shapes(build(backbone=backbone, prototype_depth=depth, addon="bottleneck"), 64)
-  add_on = shapes["add_on"]
-  assert [add_on[f"conv{2 * i}"]["bias"].shape[0] for i in range(len(add_on))] == widths
-  assert add_on["conv0"]["kernel"].shape[2] == FEATURES.get(backbone, 512)
+def test_bottleneck_add_on_halves_in_pairs_down_to_the_depth(backbone, features, depth, widths):
+  assert shapes_of(backbone)[0][-1] == features
+  assert add_on_widths("bottleneck", features, depth) == widths
+  add_on = AddOn(depth, "bottleneck", LayerOptions())
+  params = parameter_shapes(add_on, 2, features)
+  assert [params[f"conv{2 * i}"]["bias"].shape[0] for i in range(len(params))] == widths
+  assert params["conv0"]["kernel"].shape[2] == features
 
 
 def test_the_forward_pass_is_eq_1_its_maximum_and_the_last_layer(tiny):
@@ -128,7 +145,7 @@ def test_initial_weights_are_the_papers():
   @jax.jit
   def initial(key):  # only what is looked at: drawing all of it takes long to compile
     params = model.init(key, jnp.zeros((1, 32, 32, 3)))["params"]
-    kernel = params["features"]["layer3_0"]["conv2"]["kernel"]  # 3x3 to 128: fan-out 1152
+    kernel = params["features"]["layer1_0"]["conv2"]["kernel"]  # 3x3 to 32: fan-out 288
     biases = [layer["bias"] for layer in params["add_on"].values()]
     return params["last_layer"], params["prototypes"], kernel, biases
 
@@ -137,7 +154,7 @@ def test_initial_weights_are_the_papers():
   wanted = [[own, other, other]] * 2 + [[other, own, other]] * 2 + [[other, other, own]] * 2
   assert last_layer.tolist() == wanted
   assert prototypes.min() >= 0 and prototypes.max() < 1
-  assert float(kernel.std()) == pytest.approx(np.sqrt(2 / 1152), rel=0.02)
+  assert float(kernel.std()) == pytest.approx(np.sqrt(2 / 288), rel=0.02)
   assert abs(kernel).max() > 3 * kernel.std()  # an untruncated normal
   assert len(biases) == 2 and not any(bias.any() for bias in biases)
 
@@ -191,7 +208,7 @@ def test_other_similarities_have_finite_gradients_where_the_distance_is_0(
     out = model.apply(pushed, latent, method=ProtoPNet.from_latent)
     return jnp.sum(out.similarity_map), out
 
-  gradient, out = jax.grad(total, has_aux=True)(latent)
+  gradient, out = jax.jit(jax.grad(total, has_aux=True))(latent)
   assert jnp.isfinite(gradient).all() and gradient.any()
   d = jnp.sqrt(out.sq_dist) if distance == "l2" else out.sq_dist
   wanted = -d if similarity == "linear" else jnp.log((d + 1) / (d + 1e-4))
@@ -212,9 +229,9 @@ def test_forward_mode_works_with_plain_forms(tiny):
 
 
 def test_backbone_classifier_averages_over_the_cells():
-  classifier = BackboneClassifier("resnet_small", 5)
+  classifier = BackboneClassifier(TINY["backbone"], 5)
   shapes = parameter_shapes(classifier, 32)
-  assert shapes["classifier"]["kernel"].shape == (128, 5)
+  assert shapes["classifier"]["kernel"].shape == (32, 5)
   out = jax.eval_shape(
     lambda x: classifier.init_with_output(jax.random.key(0), x)[0], jnp.zeros((2, 48, 48, 3))
   )
@@ -252,7 +269,7 @@ def test_variables_of_another_network_are_refused_with_a_list(tiny):
   assert "params/last_layer: shape (6, 2) where (6, 3) is needed" in message
 
 
-@pytest.mark.parametrize("backbone", ["vgg11", "densenet121"])
+@pytest.mark.parametrize("backbone", ["vgg11", "resnet18"])
 def test_drawn_variables_fit_the_other_networks(backbone):
   model = build(backbone=backbone, prototype_depth=4)
   protopnet.check_variables(model, drawn_variables(model, 32), 32)

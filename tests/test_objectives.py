@@ -1,5 +1,6 @@
 """Eq. (2) by hand, and the two readings of cells that are in both sets."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -51,7 +52,8 @@ def test_prototype_maps_are_each_images_own_slice_of_the_forward_pass(tiny):
   model, variables = tiny
   images = jnp.asarray(np.random.default_rng(0).random((3, 32, 32, 3)), jnp.float32)
   prototype = jnp.array([4, 0, 2])
-  found = objectives.prototype_maps(model, variables, images, prototype)
-  whole = model.apply(variables, images).similarity_map
+  maps = jax.jit(objectives.prototype_maps, static_argnums=0)
+  found = maps(model, variables, images, prototype)
+  whole = np.asarray(jax.jit(model.apply)(variables, images).similarity_map)
   wanted = [whole[i, ..., p] for i, p in enumerate(prototype)]
   np.testing.assert_allclose(found, wanted, atol=1e-4)

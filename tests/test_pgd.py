@@ -106,7 +106,7 @@ def attacked(images, *, num_steps=5, eps=EPS, **options):
 
 def test_eps_0_or_no_steps_from_the_image_return_the_image():
   image = picture()
-  assert (attacked(image, eps=0, keys=keys()) == image).all()
+  assert (attacked(image, eps=0.0, keys=keys()) == image).all()
   assert (attacked(image, num_steps=0) == image).all()
 
 

@@ -23,6 +23,8 @@ from torch_archives import (
   tensor,
 )
 
+from jprotop.torch_io import pickles
+
 # --- what asks for more than data
 
 EVIL = (
@@ -117,9 +119,15 @@ def test_senseless_pickles(watched, content):
 # --- what costs more than it should
 
 
-def test_copies_cost_what_they_copy(tmp_path):
+@pytest.fixture
+def few_steps(monkeypatch):
+  """An eighth of the steps that a pickle may take, since those take seconds."""
+  monkeypatch.setattr(pickles, "_MAX_STEPS", pickles._MAX_STEPS // 8)
+
+
+def test_copies_cost_what_they_copy(few_steps, tmp_path):
   """By reference a file of a megabyte could have a large list copied a million times."""
-  many, often = 50_000, 20_000
+  many, often = 6_000, 2_500
   pairs = b"](" + b"K\x00K\x00\x86" * many + b"e"
   entries = b"}(" + b"".join(b"J" + struct.pack("<i", n) + b"N" for n in range(many)) + b"u"
   for content in [
@@ -134,9 +142,9 @@ def test_copies_cost_what_they_copy(tmp_path):
     assert "steps" in error_of(tmp_path, row_file(finished(content)))
 
 
-def test_endless_pickles_end(tmp_path):
+def test_endless_pickles_end(few_steps, tmp_path):
   """With sets, of all that an opcode makes the largest."""
-  assert "steps" in error_of(tmp_path, row_file(finished(b"\x8f" * 2**20)))
+  assert "steps" in error_of(tmp_path, row_file(finished(b"\x8f" * 2**17)))
 
 
 # --- depth

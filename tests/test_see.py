@@ -4,7 +4,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from conftest import drawn_variables
 from miniature import drawn_split
+from tiny_network import TINY
 
 from jprotop.data import batches, device_jpeg
 from jprotop.networks.backbone import BackboneClassifier
@@ -93,8 +95,8 @@ def test_in_files_everything_is_seen_as_it_comes_back_from_them(tiny, images):
 
 
 def test_logits_of_a_plain_classifier(images):
-  model = BackboneClassifier("resnet_small", 3)
-  variables = jax.jit(model.init)(jax.random.key(0), images[:1])
+  model = BackboneClassifier(TINY["backbone"], 3)
+  variables = drawn_variables(model, SIZE)
   found = see(Network(model, variables), images, selectors.logits, batch_size=4)
   close(found, jax.jit(model.apply)(variables, images))
 

@@ -1,6 +1,7 @@
 """The whole pipeline on six small birds a class: what a run leaves, and that it can be killed."""
 
 import dataclasses
+import functools
 import json
 import logging
 import re
@@ -9,7 +10,7 @@ import shutil
 import jax
 import numpy as np
 import pytest
-from jax.experimental.compilation_cache import compilation_cache
+from tiny_network import TINY
 
 import jprotop
 from configs import cub_resnet18, cub_resnet34
@@ -43,7 +44,7 @@ def make_config(cache, **changes):
     train, data = config.train, config.train.data
     data.update({"name": "toybirds", "image_size": 32, "validation_share": 1 / 3, "copies": 2})
     data.toy.update({"num_classes": 3, "images_per_class": 6, "size": 48})
-    train.model.backbone = "resnet_small"
+    train.model.backbone = TINY["backbone"]
     train.model.prototypes_per_class = 2
     train.model.prototype_depth = 8
     train.batch_size = 10
@@ -60,20 +61,6 @@ def make_config(cache, **changes):
 
 def of_network(config, network):
   return {**config, "train": {**config["train"], "network": network}}
-
-
-@pytest.fixture(scope="module", autouse=True)
-def compiled_once(tmp_path_factory):
-  """A continued run finds what the killed one compiled, which is most of what these tests cost."""
-  names = ("jax_compilation_cache_dir", "jax_persistent_cache_min_compile_time_secs")
-  before = {name: getattr(jax.config, name) for name in names}
-  jax.config.update(names[0], str(tmp_path_factory.mktemp("compiled")))
-  jax.config.update(names[1], 0.1)
-  compilation_cache.reset_cache()
-  yield
-  for name, value in before.items():
-    jax.config.update(name, value)
-  compilation_cache.reset_cache()
 
 
 @pytest.fixture(scope="module")
@@ -194,7 +181,7 @@ def test_prototypes_are_the_nearest_latent_patches_of_their_class(run):
   workdir, dataset = run
   model, variables, info = jprotop.load(str(workdir))
   train, provenance = dataset.train, info["provenance"]
-  out = model.apply(variables, batches.to_float(np.asarray(train.pixels)))
+  out = jax.jit(model.apply)(variables, batches.to_float(np.asarray(train.pixels)))
   latent, prototypes = np.asarray(out.latent), np.asarray(variables["params"]["prototypes"])
   for j, (image, (row, column)) in enumerate(zip(provenance.image, provenance.cell)):
     assert train.label[image] == model.prototype_class[j]
@@ -474,11 +461,27 @@ def test_a_checkpoint_of_another_network_lists_what_does_not_fit(copy, monkeypat
 # --- The other networks of the paper.
 
 
+@pytest.fixture(scope="module")
+def adversarial(cache, tmp_path_factory):
+  """(workdir, the perturbations that its steps were made with) of an adversarial training."""
+  workdir, made, original = tmp_path_factory.mktemp("alone") / "run", [], steps.perturbed_images
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setattr(steps, "perturbed_images", lambda *a: (made.append(a[1]), original(*a))[1])
+    steps.phase_step.cache_clear()
+    loop.train(of_network(make_config(cache), "adversarial"), workdir)
+  return workdir, made
+
+
 @pytest.mark.parametrize("network", ["remedied", "adversarial"])
-def test_a_shared_pretraining_changes_nothing_but_the_time(run, cache, tmp_path, network, caplog):
+def test_a_shared_pretraining_changes_nothing_but_the_time(
+  run, cache, tmp_path, network, request, caplog
+):
   config = of_network(make_config(cache), network)
   alone, sharing = tmp_path / "alone", tmp_path / "sharing"
-  loop.train(config, alone)
+  if network == "adversarial":
+    alone, _ = request.getfixturevalue("adversarial")
+  else:
+    loop.train(config, alone)
   with caplog.at_level(logging.INFO, "jprotop"):
     loop.train(config, sharing, dataset=run[1], siblings=[tmp_path / "nothing", run[0]])
   assert "pretrained already" in caplog.text
@@ -543,24 +546,20 @@ def test_an_altered_network_is_trained_pushed_and_opened_on_its_own_kind_of_imag
   assert opened.dataset.train.scheme is None and opened.seen.train.scheme == opened.scheme
   assert {split.scheme for split in seen} == {opened.scheme}  # In the pretraining too.
   nearest = opened.provenance.image
-  latent = opened.model.apply(
-    opened.variables, batches.to_float(opened.seen.train.pixels[nearest]), method="latent"
+  latent = jax.jit(functools.partial(opened.model.apply, method="latent"))(
+    opened.variables, batches.to_float(opened.seen.train.pixels[nearest])
   )
   rows, columns = opened.provenance.cell.T
   patches = np.asarray(latent)[np.arange(len(nearest)), rows, columns]
   np.testing.assert_allclose(patches, opened.variables["params"]["prototypes"], atol=1e-4)
 
 
-def test_adversarial_training_sees_no_clean_image(cache, tmp_path, monkeypatch):
-  made = []
-  original = steps.perturbed_images
-  monkeypatch.setattr(steps, "perturbed_images", lambda *a: (made.append(a[1]), original(*a))[1])
-  steps.phase_step.cache_clear()
-  loop.train(of_network(make_config(cache), "adversarial"), tmp_path / "run")
+def test_adversarial_training_sees_no_clean_image(adversarial):
   # One step each of warm, joint and last layer; the pretraining sees the images as they are.
   budget = Budget(eps=8 / 255, step_size=10 / 255, num_steps=1)
+  workdir, made = adversarial
   assert made == [Perturbation("fast_fgsm", budget)] * 3
-  rows = [json.loads(line) for line in (tmp_path / "run/history.jsonl").read_text().splitlines()]
+  rows = [json.loads(line) for line in (workdir / "history.jsonl").read_text().splitlines()]
   attacked = [row["phase"] for row in rows if "pgd_accuracy" in row]
   assert attacked == ["warm", "joint", "joint", "last_layer"], "after each adversarial epoch"
 
