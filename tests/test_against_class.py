@@ -8,11 +8,9 @@ import pytest
 from linear_network import linear_network
 from miniature import split_of
 
-from jprotop import parallel
-from jprotop.attacks import against_class, apgd, refill
+from jprotop.attacks import against_class, search
 from jprotop.attacks.against_class import Effort
 from jprotop.attacks.budget import Budget
-from jprotop.attacks.drive import Attack
 from jprotop.experiments.robustness_numbers import summarise
 from jprotop.prototypes.accuracy import packed, unpacked
 
@@ -50,28 +48,14 @@ def test_targets_are_the_most_likely_other_classes():
   assert against_class.likely_targets(logits, label, 9).shape == (2, 3)
 
 
-def nearing(network, images, batch, numbers):
-  """Raises the mean colour; the goal is the batch's `enough`."""
-  value = images.mean(axis=(1, 2, 3))
-  return value, value >= batch["enough"]
-
-
-def test_rows_leave_and_others_take_their_place():
-  """Two tries on each of six images, in four slots: the second only where the first fails."""
-  image, enough = np.arange(12) % 6, np.full(12, 0.55, np.float32)
-  enough[[0, 2, 4]] = 0.9  # Out of reach.
-  asked = []
-
-  def rows_of(rows):
-    asked.extend(rows.tolist())
-    pixels = np.full((len(rows), 8, 8, 3), 0.5, np.float32)
-    return {"image": pixels, "enough": enough[rows], "key": np.zeros((len(rows), 2), np.uint32)}
-
-  attack, numbers = Attack(nearing, apgd.METHOD), apgd.numbers_of(Budget(eps=0.1, num_steps=6))
+def test_of_equal_logits_the_first_is_predicted():
+  """So the others are misled, as in the accuracy of clean images."""
   network, _ = linear_network()
-  found = refill.rows_that_reach(attack, network, rows_of, image, numbers, slots=4, title=None)
-  assert np.flatnonzero(found).tolist() == [1, 3, 5, 6, 8, 10]
-  assert sorted(asked) == [0, 1, 2, 3, 4, 5, 6, 8, 10]
+  images, label = jnp.zeros((3, 2, 2, 3)), jnp.array([0, 1, 3])
+  batch = {"label": label, "target": jnp.array([-1, 0, 2])}
+  seen = against_class.look_at(network, images, batch, Budget().numbers())
+  assert (seen.level == search.KEPT).tolist() == [False, True, True]
+  np.testing.assert_allclose(seen.value, [np.log(4), 0, 0], rtol=1e-6)
 
 
 @pytest.fixture(scope="module")
@@ -108,25 +92,20 @@ def test_the_attacks_mislead_exactly_what_can_be_misled(known):
   assert 8 <= each.sum() <= 16
 
 
-@pytest.mark.parametrize("attack", range(3))
-def test_each_attack_alone_misleads_images_that_fall_at_half_of_eps(known, attack):
+@pytest.mark.parametrize("attack", against_class.ATTACKS)
+def test_each_attack_alone_misleads_images_that_fall_at_half_of_eps(known, attack, monkeypatch):
   network, split, logits, falls = known
   eps = float(2 * np.median(falls))
-  stages = against_class._stages(split, split.label, logits, Effort(eps, 12, 1, 3, 400))
-  name, how, numbers, tries = stages[attack]
   weak = np.flatnonzero(falls < eps / 2)
-  image = np.repeat(weak, tries.shape[1])
+  stages = against_class._stages
 
-  def rows_of(rows):
-    return {
-      "image": split.pixels[image[rows]],
-      "label": split.label[image[rows]].astype(np.int32),
-      "target": tries[weak].ravel()[rows].astype(np.int32),
-      "key": parallel.key_array(0, rows),
-    }
+  def alone(*given):
+    return [one for one in stages(*given) if one[0] == attack]
 
-  reached = refill.rows_that_reach(how, network, rows_of, image, numbers, slots=6, title=None)
-  assert set(image[reached]) == set(weak), name
+  monkeypatch.setattr(against_class, "_stages", alone)
+  effort = Effort(eps, num_steps=12, restarts=1, targets=3, queries=400)
+  found = against_class.misled(network, split, weak, logits[weak], effort, seed=0, batch_size=6)
+  assert found[attack].all() and sum(hits.sum() for hits in found.values()) == len(weak)
 
 
 def test_no_image_is_no_work(known):

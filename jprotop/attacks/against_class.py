@@ -6,16 +6,20 @@ it so.
 """
 
 import dataclasses
+from collections.abc import Mapping
 
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from jprotop import parallel
-from jprotop.attacks import apgd, square
+from jprotop.attacks.apgd import APGD
 from jprotop.attacks.budget import Budget, Numbers
 from jprotop.attacks.drive import Attack
-from jprotop.attacks.refill import rows_that_reach
+from jprotop.attacks.pgd import Method
+from jprotop.attacks.search import Seen
+from jprotop.attacks.search_rows import Tries, drive_rows
+from jprotop.attacks.square import SQUARE
 from jprotop.data.dataset import Split
 from jprotop.prototypes import losses
 from jprotop.prototypes.see import Network
@@ -53,23 +57,19 @@ def margin(logits: Float[Array, "B C"], label: Int[Array, " B"]) -> Float[Array,
   return other - jnp.take_along_axis(logits, label[:, None], axis=1)[:, 0]
 
 
-def by_gradient(
-  network: Network, images: Float[Array, "B S S 3"], batch: dict, numbers: Numbers
-) -> tuple[Float[Array, " B"], Bool[Array, " B"]]:
-  """What Auto-PGD raises, and whether an image is misled: the cross entropy, or, in rows with a
-  target, the targeted DLR."""
+def look_at(
+  network: Network, images: Float[Array, "B S S 3"], batch: Mapping[str, Array], numbers: Numbers
+) -> Seen:
+  """What is raised, the cross entropy or, in rows with a target, the targeted DLR; and the margin.
+
+  Of equal logits the first is predicted, here as in every accuracy.
+  """
   logits, label, target = network(images).logits, batch["label"], batch["target"]
   towards = targeted_dlr(logits, label, jnp.maximum(target, 0))
-  values = jnp.where(target == NO_TARGET, losses.cross_entropy(logits, label), towards)
-  return values, logits.argmax(axis=1) != label
-
-
-def by_margin(
-  network: Network, images: Float[Array, "B S S 3"], batch: dict, numbers: Numbers
-) -> tuple[Float[Array, " B"], Bool[Array, " B"]]:
-  """What Square Attack raises, and whether an image is misled."""
-  logits = network(images).logits
-  return margin(logits, batch["label"]), logits.argmax(axis=1) != batch["label"]
+  value = jnp.where(target == NO_TARGET, losses.cross_entropy(logits, label), towards)
+  misled, beyond = logits.argmax(axis=1) != label, margin(logits, label)
+  beyond = jnp.where(misled, jnp.maximum(beyond, _TINY), beyond)
+  return Seen(value, beyond, jnp.ones_like(misled))
 
 
 def likely_targets(
@@ -99,10 +99,6 @@ class Effort:
   targets: int = 9
   queries: int = 5000
 
-  def budget(self, num_steps: int) -> Budget:
-    """Of one of its attacks."""
-    return Budget(eps=self.eps, num_steps=num_steps)
-
 
 def misled(
   network: Network,
@@ -121,40 +117,57 @@ def misled(
     seed: of random starts and squares.
     batch_size: rows at once.
   """
-  label, slots = split.label[indices], parallel.round_up(max(1, min(batch_size, len(indices))))
-  found = {name: np.zeros(len(indices), bool) for name in ATTACKS}
-  for stage, (name, attack, numbers, tries) in enumerate(_stages(split, label, logits, effort)):
-    left = np.flatnonzero(~np.any([*found.values()], axis=0))
+  label, hits = split.label[indices], {name: np.zeros(len(indices), bool) for name in ATTACKS}
+  for stage, (name, method, num_steps, targets) in enumerate(_stages(label, logits, effort)):
+    left = np.flatnonzero(~np.any([*hits.values()], axis=0))
     if not left.size:
       break
-    # The first try on each image, then the second on each that is left, and so on.
-    image, target = np.tile(left, tries.shape[1]), tries[left].T.ravel()
-    number = np.repeat(np.arange(tries.shape[1]), len(left)) * len(ATTACKS) + stage
-
-    def rows_of(rows, image=image, target=target, number=number):
-      index = indices[image[rows]]
-      return {
-        "image": split.pixels[index],
-        "label": label[image[rows]].astype(np.int32),
-        "target": target[rows].astype(np.int32),
-        # Other noise for each try; no split has 2**20 images.
-        "key": parallel.key_array(seed, number[rows] * 2**20 + index),
-      }
-
-    reached = rows_that_reach(attack, network, rows_of, image, numbers, slots=slots, title=name)
-    found[name][image[reached]] = True
-  return found
+    found = drive_rows(
+      Attack(look_at, method),
+      network,
+      _tries(split, indices[left], targets[left], stage, seed=seed),
+      Budget(eps=effort.eps, num_steps=num_steps).numbers(),
+      num_subjects=len(left),
+      rows=parallel.round_up(max(1, min(batch_size, len(left)))),
+      title=name,
+      images=False,
+    )
+    hits[name][left[found.kept]] = True
+  return hits
 
 
 def _stages(
-  split: Split, label: Int[np.ndarray, " N"], logits: Float[np.ndarray, "N C"], effort: Effort
-) -> list[tuple[str, Attack, Numbers, Int[np.ndarray, "N tries"]]]:
-  """The attacks in turn, with their numbers and the target of each try."""
-  gradient = Attack(by_gradient, apgd.METHOD), apgd.numbers_of(effort.budget(effort.num_steps))
-  queries = square.numbers_of(effort.budget(effort.queries), split.image_size)
+  label: Int[np.ndarray, " N"], logits: Float[np.ndarray, "N C"], effort: Effort
+) -> list[tuple[str, Method, int, Int[np.ndarray, "N tries"]]]:
+  """`ATTACKS` in turn: the method, its steps, and the targets of each image's tries."""
   none = np.full((len(label), 1), NO_TARGET)
+  targets = likely_targets(logits, label, effort.targets)
   return [
-    ("apgd_ce", *gradient, np.repeat(none, effort.restarts, axis=1)),
-    ("apgd_targeted", *gradient, likely_targets(logits, label, effort.targets)),
-    ("square", Attack(by_margin, square.METHOD), queries, none),
+    (ATTACKS[0], APGD, effort.num_steps, np.repeat(none, effort.restarts, axis=1)),
+    (ATTACKS[1], APGD, effort.num_steps, targets),
+    (ATTACKS[2], SQUARE, effort.queries, none),
   ]
+
+
+def _tries(
+  split: Split,
+  indices: Int[np.ndarray, " N"],
+  targets: Int[np.ndarray, "N tries"],
+  stage: int,
+  *,
+  seed: int,
+) -> Tries:
+  """The first try on each image, then the second, and so on."""
+  count, num_tries = targets.shape
+
+  def arrays(chosen: Int[np.ndarray, " n"]) -> dict[str, np.ndarray]:
+    one, way = chosen % count, chosen // count
+    return {
+      "image": split.pixels[indices[one]],
+      "label": split.label[indices[one]].astype(np.int32),
+      "target": targets[one, way].astype(np.int32),
+      # Other noise for each try; no split has 2**20 images.
+      "key": parallel.key_array(seed, (way * len(ATTACKS) + stage) * 2**20 + indices[one]),
+    }
+
+  return Tries(np.tile(np.arange(count), num_tries), arrays)

@@ -1,8 +1,9 @@
-"""Auto-PGD (Croce and Hein, ICML 2020, Algorithm 1): signed steps that nobody has to tune.
+"""APGD (Croce and Hein 2020, Algorithm 1): PGD with momentum that halves its own steps.
 
-Steps have momentum, and start at twice eps. At checkpoints the step of a row is halved if it does
-not help any more, and the row goes on from its best image. The rule for that, `Pace` and `judge`,
-knows nothing of images: any attack that raises one value a row can use it.
+Steps begin at 2 eps. At checkpoints, which come more often towards the end, the step of an image is
+halved if it does not help any more, and the image goes on from where the objective was highest. The
+rule for that, `Pace` and `judge`, knows nothing of images. Two things are ours: the picture that is
+kept is the best by the success test (`search`), and the start is noise U(-eps, eps).
 """
 
 import dataclasses
@@ -10,27 +11,33 @@ import dataclasses
 import flax.struct
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Key
 
-from jprotop.attacks import budget, goal, pgd
-from jprotop.attacks.goal import Goal, pick
+from jprotop.attacks import pgd, search
+from jprotop.attacks.budget import Numbers
+from jprotop.attacks.pgd import Room
+from jprotop.attacks.search import of_rows
 
 # alpha and rho of the paper: how much of a step is new, and which share of steps must help.
 _MOMENTUM, _ENOUGH = 0.75, 0.75
 
 
-def checkpoints(num_steps: int) -> Bool[np.ndarray, " looks"]:
-  """At which of the iterates 0 to `num_steps` a step may be halved (Section 3.2).
+def _percents() -> tuple[int, ...]:
+  """p_0 = 0, p_1 = 0.22, p_{j+1} = p_j + max(p_j - p_{j-1} - 0.03, 0.06), in percent."""
+  percents, width = [0], 22
+  while percents[-1] + width <= 100:
+    percents.append(percents[-1] + width)
+    width = max(width - 3, 6)
+  return tuple(percents)
 
-  w_j = ceil(p_j num_steps), p_0 = 0, p_1 = 0.22, p_{j+1} = p_j + max(p_j - p_{j-1} - 0.03, 0.06).
-  """
-  at = np.zeros(num_steps + 1, bool)
-  percent, width = 0, 22
-  while percent <= 100:
-    at[-(-percent * num_steps // 100)] = True
-    percent, width = percent + width, max(width - 3, 6)
-  return at
+
+_PERCENTS = _percents()
+
+
+def is_checkpoint(step: Int[Array, " B"], num_steps: Int[Array, " B"]) -> Bool[Array, " B"]:
+  """Whether the step may be halved after so many of N steps: at ceil(p_j N) (Section 3.2)."""
+  at = -(-jnp.array(_PERCENTS)[None] * num_steps[:, None] // 100)
+  return (at == step[:, None]).any(axis=1)
 
 
 @flax.struct.dataclass
@@ -38,32 +45,31 @@ class Pace:
   """What the rule for the step remembers of each row.
 
   Attributes:
-    size: of the row's steps.
-    last: its value at the iterate before.
-    best: its highest value so far; best_then: the same at the last checkpoint.
+    size: eta, of the row's steps.
+    last: the value of the iterate before.
+    best: f_max, the highest value so far; best_then: the same at the last checkpoint.
     steps: since the last checkpoint; raised: how many of these raised the value.
     halved: whether the step was halved at the last checkpoint.
   """
 
-  size: Float[Array, "*B"]
-  last: Float[Array, "*B"]
-  best: Float[Array, "*B"]
-  best_then: Float[Array, "*B"]
-  steps: Int[Array, "*B"]
-  raised: Int[Array, "*B"]
-  halved: Bool[Array, "*B"]
+  size: Float[Array, " B"]
+  last: Float[Array, " B"]
+  best: Float[Array, " B"]
+  best_then: Float[Array, " B"]
+  steps: Int[Array, " B"]
+  raised: Int[Array, " B"]
+  halved: Bool[Array, " B"]
 
 
 def start(size: float | Float[Array, ""], rows: int) -> Pace:
-  """Before the first iterate."""
-  lowest = jnp.full(rows, -jnp.inf)
+  """Before the first iterate, to which no step leads, so that it raises and repeats nothing."""
   return Pace(
     size=jnp.full(rows, size, jnp.float32),
-    last=jnp.full(rows, jnp.inf),  # The first iterate raises nothing,
-    best=lowest,
-    best_then=lowest,
-    steps=jnp.full(rows, -1),  # for no step leads to it.
-    raised=jnp.zeros(rows, int),
+    last=jnp.full(rows, jnp.inf),
+    best=jnp.full(rows, -jnp.inf),
+    best_then=jnp.full(rows, jnp.nan),
+    steps=jnp.full(rows, -1, jnp.int32),
+    raised=jnp.zeros(rows, jnp.int32),
     halved=jnp.zeros(rows, bool),
   )
 
@@ -78,16 +84,17 @@ def judge(
   (Condition 2).
 
   Args:
-    value: of the iterate; NaN is worse than any other.
+    value: of the iterate; NaN is as bad as can be.
   """
-  best = jnp.where(value > pace.best, value, pace.best)
+  value = search.nan_is_worst(value)
+  best = jnp.maximum(pace.best, value)
   steps, raised = pace.steps + 1, pace.raised + (value > pace.last)
   too_few = raised < _ENOUGH * steps
   stuck = ~pace.halved & (best == pace.best_then)
   halved = at_checkpoint & (too_few | stuck)
   judged = Pace(
     size=jnp.where(halved, pace.size / 2, pace.size),
-    last=value,
+    last=jnp.where(halved, best, value),
     best=best,
     best_then=jnp.where(at_checkpoint, best, pace.best_then),
     steps=jnp.where(at_checkpoint, 0, steps),
@@ -97,96 +104,72 @@ def judge(
   return judged, halved
 
 
-@flax.struct.dataclass(kw_only=True)
-class Numbers(budget.Numbers):
-  """The same as any attack's. `num_steps` counts looks, one more than there are steps.
-
-  Attributes:
-    checkpoints: `checkpoints` of the number of steps.
-  """
-
-  checkpoints: Bool[Array, " looks"]
-
-
-def numbers_of(given: budget.Budget) -> Numbers:
-  """What the programs take of a budget; its step size means nothing here."""
-  fields = {f.name: getattr(given.numbers(), f.name) for f in dataclasses.fields(budget.Numbers)}
-  fields["num_steps"] = given.num_steps + 1
-  return Numbers(**fields, checkpoints=jnp.asarray(checkpoints(given.num_steps)))
-
-
 @flax.struct.dataclass
-class State(goal.State):
-  """Where Auto-PGD stands.
+class State(search.State):
+  """Where APGD stands.
 
   Attributes:
-    before: the iterate before `x`.
-    best: the image of the highest value so far; gradient: the one there.
+    x_before: the iterate before x.
+    x_highest, gradient_highest: x_max, where the value was highest, and the gradient there.
     pace: of the steps.
   """
 
-  before: Float[Array, "*B H W 3"]
-  best: Float[Array, "*B H W 3"]
-  gradient: Float[Array, "*B H W 3"]
+  x_before: Float[Array, "B H W 3"]
+  x_highest: Float[Array, "B H W 3"]
+  gradient_highest: Float[Array, "B H W 3"]
   pace: Pace
 
-  @property
-  def found(self) -> Float[Array, "*B H W 3"]:
-    """Where the goal was reached, or else the best image."""
-    return jnp.where(self.reached[..., None, None, None], self.x, self.best)
 
-
-def init(room: pgd.Room, numbers: Numbers, keys: Key[Array, " B"] | None = None) -> State:
-  """As `pgd.init`, with a step of twice eps."""
-  x = pgd.init(room, numbers, keys).x
-  rows = len(x)
+def init(room: Room, numbers: Numbers, keys: Key[Array, " B"]) -> State:
+  """At a random start. N steps are N + 1 looks: the first is at the start."""
+  begun = pgd.init(room, numbers, keys).x
   return State(
-    x=x,
-    looks=jnp.zeros(rows, int),
-    reached=jnp.zeros(rows, bool),
-    before=x,
-    best=x,
-    gradient=jnp.zeros_like(x),
-    pace=start(2 * numbers.eps, rows),
+    **search.fields(begun, keys, numbers.num_steps + 1),
+    x_before=begun,
+    x_highest=begun,
+    gradient_highest=jnp.zeros_like(begun),
+    pace=start(2.0 * numbers.eps, len(begun)),
   )
 
 
-def step(state: State, raised: Goal, room: pgd.Room, numbers: Numbers) -> State:
-  """A look at `x`, and the step from there."""
+def step(state: State, objective: search.Objective, room: Room, numbers: Numbers) -> State:
+  """A look at x, and the next iterate."""
 
   def total(x):
-    values, reached = raised(x)
-    return jnp.sum(values), (values, reached)
+    seen = objective(x)
+    return jnp.sum(seen.value), seen
 
-  gradient, (values, reached) = jax.grad(total, has_aux=True)(state.x)
-  better = values > state.pace.best
-  best = pick(better, state.x, state.best)
-  best_gradient = pick(better, gradient, state.gradient)
-  pace, halved = judge(state.pace, values, numbers.checkpoints[state.looks])
-  x = pick(halved, best, state.x)
-  signs = jnp.sign(pick(halved, best_gradient, gradient)) * room.pixels
-  ahead = pgd.project(x + _columns(pace.size) * signs, room.image, room.pixels, numbers.eps)
-  new = _columns(jnp.where(state.looks == 0, 1.0, _MOMENTUM))
-  moved = x + new * (ahead - x) + (1 - new) * (x - state.before)
-  moved = pgd.project(moved, room.image, room.pixels, numbers.eps)
-  return State(
-    x=pick(reached, state.x, moved),
-    looks=state.looks + 1,
-    reached=reached,
-    before=x,
-    best=best,
-    gradient=best_gradient,
+  gradient, seen = jax.grad(total, has_aux=True)(state.x)
+  higher = seen.value > state.pace.best
+  x_highest = of_rows(higher, state.x, state.x_highest)
+  gradient_highest = of_rows(higher, gradient, state.gradient_highest)
+  # Before a look, there are as many steps that led to x as there were looks.
+  due = is_checkpoint(state.looks, state.most - 1)
+  pace, halved = judge(state.pace, seen.value, due)
+  state = dataclasses.replace(
+    search.note(state, seen),
+    x=of_rows(halved, x_highest, state.x),
+    x_highest=x_highest,
+    gradient_highest=gradient_highest,
     pace=pace,
   )
+  return _move(state, of_rows(halved, gradient_highest, gradient), room, numbers)
 
 
-def _columns(values: Float[Array, " B"]) -> Float[Array, "B 1 1 1"]:
-  return values[:, None, None, None]
+def _move(state: State, gradient: Float[Array, "B H W 3"], room: Room, numbers: Numbers) -> State:
+  """The next iterate: a projected step, and, but for the first, a quarter of the step before it."""
+
+  def inside(y):
+    return pgd.project(y, room.image, room.pixels, numbers.eps)
+
+  def columns(values):
+    return values[:, None, None, None]
+
+  x = state.x
+  z = inside(x + columns(state.pace.size) * jnp.sign(gradient))
+  new = columns(jnp.where(state.looks == 1, 1.0, _MOMENTUM))
+  ahead = inside(x + new * (z - x) + (1 - new) * (x - state.x_before))
+  return dataclasses.replace(state, x=ahead, x_before=x)
 
 
-def run(state: State, raised: Goal, room: pgd.Room, numbers: Numbers) -> State:
-  """The state `numbers.num_steps` looks on; a row ends with its goal or its last step."""
-  return goal.run(step, state, raised, room, numbers, len(numbers.checkpoints))
-
-
-METHOD = pgd.Method(init, run)
+APGD = search.method(init, step)

@@ -1,8 +1,8 @@
 """What attacks that search have in common: they look at a picture, keep the best, and go on.
 
 A step looks at `x`, notes what it sees, and proposes the next picture. The best picture is chosen
-by the success test itself, not by what is raised, and an image that has fully succeeded stays as it
-is. So its row can leave (`search_rows.drive_rows`).
+by the success test itself, not by what is raised, and where an attack has fully succeeded the image
+stays as it is. So its row can leave (`search_rows.drive_rows`).
 """
 
 import dataclasses
@@ -30,7 +30,8 @@ class Seen:
   Attributes:
     value: what is raised.
     margin: positive where the attack has succeeded.
-    kept: whether the class is predicted that is predicted for the clean image.
+    kept: whether nothing more is wanted of such a picture: where explanations are attacked, the
+      class is predicted that is predicted for the clean image.
   """
 
   value: Float[Array, " B"]
@@ -39,7 +40,7 @@ class Seen:
 
   @property
   def level(self) -> Int[Array, " B"]:
-    """FAILED, MOVED, or KEPT: with the predicted class as it was."""
+    """FAILED, MOVED (the margin is positive), or KEPT (and nothing more is wanted)."""
     moved = self.margin > 0
     return jnp.where(moved, jnp.where(self.kept, KEPT, MOVED), FAILED).astype(jnp.int32)
 
@@ -99,18 +100,23 @@ def of_rows(rows: Bool[Array, " B"], new: Array, old: Array) -> Array:
   return jnp.where(rows.reshape(-1, *[1] * (new.ndim - 1)), new, old)
 
 
+def nan_is_worst(values: Float[Array, " B"]) -> Float[Array, " B"]:
+  """A value that is not a number says nothing for a picture."""
+  return jnp.where(jnp.isnan(values), -jnp.inf, values)
+
+
 def note(state: AnyState, seen: Seen) -> AnyState:
   """The state after one more look, which replaces the best picture if it is better.
 
   Better is a higher level, and of equals the larger margin.
   """
-  level = seen.level
-  better = (level > state.level) | ((level == state.level) & (seen.margin > state.margin))
+  level, margin = seen.level, nan_is_worst(seen.margin)
+  better = (level > state.level) | ((level == state.level) & (margin > state.margin))
   return dataclasses.replace(
     state,
     looks=state.looks + 1,
     level=jnp.where(better, level, state.level),
-    margin=jnp.where(better, seen.margin, state.margin),
+    margin=jnp.where(better, margin, state.margin),
     best=of_rows(better, state.x, state.best),
   )
 

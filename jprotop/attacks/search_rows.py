@@ -46,7 +46,7 @@ class Found:
 
   Attributes:
     level, margin: of it; see `search.State`.
-    image: it.
+    image: it; without pixels (S = 0) where it was not to be returned.
     by: the try that found it; -1: the subject had none.
   """
 
@@ -57,12 +57,12 @@ class Found:
 
   @property
   def moved(self) -> Bool[np.ndarray, " N"]:
-    """Where the attack succeeded, whatever class is predicted then."""
+    """Where the attack succeeded, if not fully."""
     return self.level >= search.MOVED
 
   @property
   def kept(self) -> Bool[np.ndarray, " N"]:
-    """Where it succeeded in a picture of which the class is predicted that was before."""
+    """Where it fully succeeded: see `search.Seen`."""
     return self.level == search.KEPT
 
 
@@ -78,7 +78,7 @@ class _Slots:
   """The rows of the devices' batch, and the try that each of them holds; -1: none."""
 
   def __init__(self, attack: Attack, network: Network, numbers: Numbers, rows: int):
-    looks = parallel.loop_slices(min(int(numbers.num_steps), _LOOKS))[0]
+    looks = parallel.loop_slices(_LOOKS)[0]
     self.shared = parallel.replicate(Shared(network, dataclasses.replace(numbers, num_steps=looks)))
     self.numbers = numbers
     self.begin = parallel.per_example(_begin, attack.method)
@@ -108,9 +108,11 @@ class _Slots:
     self.state = self.go_on(self.shared, {**self.batch, "state": self.state})
     return np.flatnonzero(parallel.unshard(self.state.done) & (self.held >= 0))
 
-  def best(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Level, margin and image of every slot."""
-    return parallel.unshard((self.state.level, self.state.margin, self.state.best))
+  def best(self, images: bool) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Level, margin and image, perhaps without its pixels, of every slot."""
+    level, margin = parallel.unshard((self.state.level, self.state.margin))
+    none = np.zeros((len(level), 0, 0, 3), np.float32)
+    return level, margin, parallel.unshard(self.state.best) if images else none
 
 
 class _Board:
@@ -172,6 +174,7 @@ def drive_rows(
   num_subjects: int,
   rows: int,
   title: str | None,
+  images: bool = True,
 ) -> Found:
   """Tries all that is to be tried, until each subject has fully succeeded or has no try left.
 
@@ -180,6 +183,7 @@ def drive_rows(
     numbers: of each try; `num_steps` are its steps in all.
     rows: at once: a multiple of the devices.
     title: of the progress bar over the subjects; None: none is shown.
+    images: return the pictures that are found, which fill the memory of the host.
   """
   slots, board = _Slots(attack, network, numbers, rows), _Board(tries, num_subjects)
   with tqdm(
@@ -195,7 +199,7 @@ def drive_rows(
       if (slots.held < 0).all():
         break
       if (done := slots.step()).size:
-        board.note(slots.held[done], *(values[done] for values in slots.best()))
+        board.note(slots.held[done], *(values[done] for values in slots.best(images)))
         slots.held[done] = -1
       bar.update(board.num_closed - bar.n)
   return Found(board.level, board.margin, board.image, board.by)

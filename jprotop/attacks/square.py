@@ -1,120 +1,87 @@
 """Square Attack (Andriushchenko et al., ECCV 2020, Algorithms 1 and 2), l-infinity: no gradients.
 
-It starts from vertical stripes of -eps and eps. Then it draws a square, and a sign for each colour
-in it; what raises the value stays. Squares become smaller on a schedule.
+It starts from vertical stripes of -eps and eps, then sets squares to -eps or eps, one a look and a
+sign a colour, and keeps what makes the margin larger; squares become smaller. It shows where
+gradients are masked: what it moves and gradients do not.
 """
 
 import dataclasses
 
-import flax.struct
 import jax
 import jax.numpy as jnp
-import numpy as np
-from jaxtyping import Array, Float, Int, Key, UInt32
+from jaxtyping import Array, Bool, Float, Int, Key
 
-from jprotop.attacks import budget, goal, pgd
-from jprotop.attacks.goal import Goal, pick
+from jprotop.attacks import pgd, search
+from jprotop.attacks.budget import Numbers
+from jprotop.attacks.pgd import Room
 
-# The share of pixels in the first squares, which is halved after so many of 10,000 queries. The
-# schedule is the paper's, the share that of AutoAttack, whose squares start larger.
+# The share of pixels in the first squares, which is halved after so many of 10,000 looks. The
+# schedule is the paper's, the share that of AutoAttack (Croce and Hein 2020), which is larger.
 _FIRST_SHARE = 0.8
 _HALVED_AFTER = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)
+_SCALE = 10_000
 
 
-def sides(num_queries: int, height: int, width: int) -> Int[np.ndarray, " {num_queries}"]:
-  """The side of each query's square in pixels; the first query has none, but the stripes."""
-  scaled = 10_000 * np.arange(-1, num_queries - 1) // max(num_queries, 1)
-  halvings = (scaled[:, None] > np.array(_HALVED_AFTER)).sum(axis=1)
-  side = np.rint(np.sqrt(_FIRST_SHARE / 2.0**halvings * height * width))
-  return np.clip(side, 1, min(height, width)).astype(int)
+def share_of_pixels(number: Int[Array, " B"], most: Int[Array, " B"]) -> Float[Array, " B"]:
+  """p: the share of the pixels that a square covers, of its number, from 0, among `most`."""
+  # floor(number * scale / most) > after, in numbers that do not overflow.
+  beyond = jnp.array(_HALVED_AFTER)[None] + 1
+  whole, rest = jnp.divmod(most[:, None], _SCALE)
+  halved = number[:, None] >= beyond * whole - (-beyond * rest // _SCALE)
+  return _FIRST_SHARE / 2.0 ** halved.sum(axis=1)
 
 
-@flax.struct.dataclass(kw_only=True)
-class Numbers(budget.Numbers):
-  """The same as any attack's; `num_steps` counts queries.
+def init(room: Room, numbers: Numbers, keys: Key[Array, " B"]) -> search.State:
+  """At vertical stripes, one pixel wide; `numbers.num_steps` are the looks."""
+  width = room.image.shape[2]
+  signs = jax.vmap(lambda key: jax.random.rademacher(key, (1, width, 3)))(keys)
+  start = pgd.project(room.image + numbers.eps * signs, room.image, room.pixels, numbers.eps)
+  return search.State(**search.fields(start, keys, numbers.num_steps))
 
-  Attributes:
-    sides: `sides` of the number of queries.
+
+def places(mask: Bool[Array, "H W"], side: Int[Array, ""]) -> Int[Array, "H W"]:
+  """How many pixels of the mask a square of that side covers, by its corner; 0: it sticks out."""
+  height, width = mask.shape
+  above = jnp.pad(jnp.cumsum(jnp.cumsum(mask.astype(jnp.int32), axis=0), axis=1), ((1, 0), (1, 0)))
+  top, left = jnp.arange(height)[:, None], jnp.arange(width)[None, :]
+  bottom, right = jnp.minimum(top + side, height), jnp.minimum(left + side, width)
+  covered = above[bottom, right] - above[top, right] - above[bottom, left] + above[top, left]
+  return jnp.where((top + side <= height) & (left + side <= width), covered, 0)
+
+
+def squares(
+  keys: Key[Array, " B"], mask: Bool[Array, "B H W"], share: Float[Array, " B"]
+) -> tuple[Bool[Array, "B H W"], Float[Array, "B 1 1 3"]]:
+  """A random square an image, and its sign in each colour.
+
+  The square has that share of the mask's area, at least one pixel, and lies within the image. A
+  place is as likely as it covers pixels of the mask: over the whole image all are alike, as in the
+  paper, and over a mask that is small, squares anywhere would mostly miss it.
   """
+  height, width = mask.shape[1:]
+  side = jnp.round(jnp.sqrt(share * mask.sum((1, 2)))).astype(jnp.int32)
+  side = jnp.clip(side, 1, min(height, width))
 
-  sides: Int[Array, " queries"]
+  def draw(key, mask, side):
+    where, sign = jax.random.split(key)
+    place = jax.random.categorical(where, jnp.log(places(mask, side).reshape(-1)))
+    rows = jnp.arange(height)[:, None] - place // width
+    columns = jnp.arange(width)[None, :] - place % width
+    inside = (rows >= 0) & (rows < side) & (columns >= 0) & (columns < side)
+    return inside, jax.random.rademacher(sign, (1, 1, 3), jnp.float32)
 
-
-def numbers_of(given: budget.Budget, image_size: int) -> Numbers:
-  """What the programs take of a budget, whose steps are queries; the step size means nothing."""
-  fields = {f.name: getattr(given.numbers(), f.name) for f in dataclasses.fields(budget.Numbers)}
-  return Numbers(**fields, sides=jnp.asarray(sides(given.num_steps, image_size, image_size)))
-
-
-@flax.struct.dataclass
-class State(goal.State):
-  """Where a Square attack stands; `x` is the best image so far.
-
-  Attributes:
-    value: of `x`.
-    key: raw random keys.
-  """
-
-  value: Float[Array, "*B"]
-  key: UInt32[Array, "*B 2"]
+  return jax.vmap(draw)(keys, mask, side)
 
 
-def init(room: pgd.Room, numbers: Numbers, keys: Key[Array, " B"]) -> State:
-  """At the image, which the first query's stripes replace."""
-  rows = len(room.image)
-  return State(
-    x=room.image,
-    looks=jnp.zeros(rows, int),
-    reached=jnp.zeros(rows, bool),
-    value=jnp.full(rows, -jnp.inf),
-    key=jax.random.key_data(keys),
-  )
+def step(
+  state: search.State, objective: search.Objective, room: Room, numbers: Numbers
+) -> search.State:
+  """A look at x, and one more square on the best picture."""
+  state = search.note(state, objective(state.x))
+  share = share_of_pixels(state.looks - 1, state.most)
+  inside, signs = squares(search.fresh_keys(state), room.mask, share)
+  changed = jnp.where(inside[..., None], room.image + numbers.eps * signs, state.best)
+  return dataclasses.replace(state, x=pgd.project(changed, room.image, room.pixels, numbers.eps))
 
 
-def stripes(key: Key[Array, ""], width: int) -> Float[Array, "1 {width} 3"]:
-  """A sign for each column and colour."""
-  return jax.random.rademacher(key, (1, width, 3), jnp.float32)
-
-
-def square(
-  key: Key[Array, ""], side: Int[Array, ""], height: int, width: int
-) -> Float[Array, "{height} {width} 3"]:
-  """A sign for each colour inside a square whose place is drawn, 0 around it."""
-  place, signs = jax.random.split(key)
-  free = jnp.stack([height - side, width - side]) + 1
-  top, left = jnp.floor(jax.random.uniform(place, (2,)) * free).astype(int)
-  rows, columns = jnp.arange(height)[:, None], jnp.arange(width)[None, :]
-  inside = (rows >= top) & (rows < top + side) & (columns >= left) & (columns < left + side)
-  return inside[..., None] * jax.random.rademacher(signs, (1, 1, 3), jnp.float32)
-
-
-def step(state: State, raised: Goal, room: pgd.Room, numbers: Numbers) -> State:
-  """One query: a changed image, which replaces `x` if it is better, or has reached the goal."""
-  height, width = room.image.shape[1:3]
-
-  def draw(key, look, side):
-    key = jax.random.fold_in(jax.random.wrap_key_data(key), look)
-    first = jnp.broadcast_to(stripes(key, width), (height, width, 3))
-    return jnp.where(look == 0, first, square(key, side, height, width))
-
-  signs = jax.vmap(draw)(state.key, state.looks, numbers.sides[state.looks])
-  # From anywhere in the ball, twice eps leads to its border.
-  tried = state.x + 2 * numbers.eps * signs * room.pixels
-  tried = pgd.project(tried, room.image, room.pixels, numbers.eps)
-  value, reached = raised(tried)
-  better = (value > state.value) | reached
-  return State(
-    x=pick(better, tried, state.x),
-    looks=state.looks + 1,
-    reached=reached,
-    value=jnp.where(better, value, state.value),
-    key=state.key,
-  )
-
-
-def run(state: State, raised: Goal, room: pgd.Room, numbers: Numbers) -> State:
-  """The state `numbers.num_steps` queries on; a row ends with its goal or its last query."""
-  return goal.run(step, state, raised, room, numbers, len(numbers.sides))
-
-
-METHOD = pgd.Method(init, run)
+SQUARE = search.method(init, step)

@@ -14,14 +14,16 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from jprotop import parallel
-from jprotop.attacks import search_apgd, search_square
 from jprotop.attacks.aims import MASKS, Aims
+from jprotop.attacks.apgd import APGD
 from jprotop.attacks.budget import Numbers
 from jprotop.attacks.drive import Attack
+from jprotop.attacks.noise import NOISE
 from jprotop.attacks.objectives import Cells, margin, move
 from jprotop.attacks.pgd import Method
 from jprotop.attacks.search import Seen
 from jprotop.attacks.search_rows import Found, Tries, drive_rows
+from jprotop.attacks.square import SQUARE
 from jprotop.prototypes.see import Network
 
 
@@ -129,7 +131,7 @@ def worst_case(
 ) -> Found:
   """The best of all starts and both objectives, of each aim."""
   tries = tries_of(aims, mask, strength.restarts, seed=setting.seed)
-  return setting.search(search_apgd.APGD, aims, tries, strength.num_steps, title)
+  return setting.search(APGD, aims, tries, strength.num_steps, title)
 
 
 def square(
@@ -137,7 +139,7 @@ def square(
 ) -> Found:
   """What Square attack, which needs no gradients, finds with so many looks."""
   tries = tries_of(aims, mask, 1, seed=setting.seed, by_margin=True)
-  return setting.search(search_square.SQUARE, aims, tries, queries, title)
+  return setting.search(SQUARE, aims, tries, queries, title)
 
 
 def noise(
@@ -145,7 +147,7 @@ def noise(
 ) -> Found:
   """The control: the best of so many pictures with random signs of size eps."""
   tries = tries_of(aims, mask, 1, seed=setting.seed, by_margin=True)
-  return setting.search(search_square.NOISE, aims, tries, looks, title)
+  return setting.search(NOISE, aims, tries, looks, title)
 
 
 def seconds_a_look(setting: Setting, aims: Aims) -> float:
@@ -159,6 +161,6 @@ def seconds_a_look(setting: Setting, aims: Aims) -> float:
   taken = []
   for _ in range(2):  # The first compiles.
     start = time.monotonic()
-    setting.search(search_apgd.APGD, some, tries, 7, None)
+    setting.search(APGD, some, tries, 7, None)
     taken.append(time.monotonic() - start)
   return taken[1] / (len(tries.subject) * 8)
