@@ -13,7 +13,7 @@ from typing import TypeVar
 import flax.struct
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int, Key, UInt32
+from jaxtyping import Array, Bool, Float, Int, Key, Shaped, UInt32
 
 from jprotop.attacks import pgd
 from jprotop.attacks.budget import Numbers
@@ -95,7 +95,9 @@ def fields(
   }
 
 
-def of_rows(rows: Bool[Array, " B"], new: Array, old: Array) -> Array:
+def of_rows(
+  rows: Bool[Array, " B"], new: Shaped[Array, "B ..."], old: Shaped[Array, "B ..."]
+) -> Shaped[Array, "B ..."]:
   """`new` in some rows, `old` in the others."""
   return jnp.where(rows.reshape(-1, *[1] * (new.ndim - 1)), new, old)
 
