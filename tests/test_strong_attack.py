@@ -16,7 +16,7 @@ from jprotop.attacks.objectives import Cells
 from jprotop.attacks.perturb import see_own
 from jprotop.attacks.search_rows import Found
 from jprotop.attacks.strong_cases import Reached
-from jprotop.cli import study as studies
+from jprotop.cli import reproduce
 from jprotop.data import own_images
 from jprotop.data.own_images import Images
 from jprotop.data.parts import PARTS
@@ -224,7 +224,7 @@ def test_a_study_has_it_where_its_config_says_so_or_it_is_named():
   def names(strength, only=()):
     changed = config.get_config()
     changed.measure.attack.strength = strength
-    return {stage.name for stage in studies.chosen(changed.to_dict(), only)}
+    return {stage.name for stage in reproduce.chosen_stages(changed.to_dict(), list(only))}
 
   assert names("strong-small") - names("paper") == {"strong_attack"}
   assert names("paper", ["strong_attack"]) == {"strong_attack"}
