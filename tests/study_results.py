@@ -346,7 +346,7 @@ def config(backbone="resnet34", *, data="cub", seed=0):
       "network": "standard",
       "protocol": "paper",
       "seed": seed,
-      "data": {"name": data, "image_size": 224, "validation_share": 0.1},
+      "data": {"name": data, "image_size": 224, "validation_share": 0.1, "twins": False},
       "model": {"backbone": backbone, "prototype_depth": 256},
       "batch_size": 80,
       "alteration": jpeg,

@@ -8,6 +8,7 @@ import pytest
 
 from configs import tiny
 from jprotop.cli import estimate
+from jprotop.cli.reproduce import chosen_stages
 from jprotop.cli.study import Study, stages
 from jprotop.runs.config_checks import check_config
 
@@ -26,14 +27,14 @@ def cache(study, monkeypatch):
 def test_what_is_to_be_done_is_told_before_it_starts_and_again_after_each_training(study):
   lines = [line for line in study[2].stdout.splitlines() if line.startswith("Still to do")]
   first, *others = lines
-  assert re.search(r"\(4 trainings [\d.]+ to [\d.]+ \w+, 20 measurements .* went through", first)
+  assert re.search(r"\(4 trainings [\d.]+ to [\d.]+ \w+, \d+ measurements .* went through", first)
   assert [int(re.search(r"(\d) training", line)[1]) for line in others[:-1]] == [3, 2, 1]
   assert "training" not in others[-1].split(";")[0]
   assert all("networks that this study has trained" in line for line in others)
 
 
 def test_a_pretraining_that_networks_share_counts_once(config, cache, tmp_path):
-  left = estimate.Estimate(Study(config, tmp_path, {}), stages()).trainings()
+  left = estimate.Estimate(Study(config, tmp_path, {}), chosen_stages(config, [])).trainings()
   assert left.keys() == {"standard", "altered", "remedied", "adversarial"}
   # 12 images of 2 copies; 3 classes of 4 training images: a pass of each, of which two with
   # gradients of the backbone, the push, and the activations.
@@ -46,9 +47,9 @@ def test_a_pretraining_that_networks_share_counts_once(config, cache, tmp_path):
 
 def test_what_is_finished_is_not_counted(study, config, cache, tmp_path):
   paper = Study(config, study[0], {})
-  assert estimate.Estimate(paper, stages()).tell() == ""
+  assert estimate.Estimate(paper, chosen_stages(config, [])).tell() == ""
   shutil.copytree(study[0] / "standard", tmp_path / "standard")
-  left = estimate.Estimate(Study(config, tmp_path, {}), stages()).trainings()
+  left = estimate.Estimate(Study(config, tmp_path, {}), chosen_stages(config, [])).trainings()
   assert left.keys() == {"altered", "remedied", "adversarial"}
   assert left["remedied"] < left["altered"]  # The standard network's pretraining is there.
 
@@ -77,7 +78,7 @@ def test_a_rate_is_taken_from_this_study_then_from_the_record_then_timed(
 
 def test_a_range_is_wider_where_less_is_known(config, cache, monkeypatch, tmp_path):
   def width(source):
-    guess = estimate.Estimate(Study(config, tmp_path, {}), stages())
+    guess = estimate.Estimate(Study(config, tmp_path, {}), chosen_stages(config, []))
     monkeypatch.setattr(guess, "rate", lambda: estimate.Rate(1.0, source))
     low, high = re.search(r"4 trainings ([\d.]+) to ([\d.]+)", guess.tell()).groups()
     return float(high) / float(low)

@@ -3,6 +3,7 @@
 import csv
 import json
 import shutil
+import types
 
 import pytest
 
@@ -125,7 +126,9 @@ def test_finished_seeds_are_not_repeated_but_collected(study, tmp_path, monkeypa
 
 def test_networks_restrict_what_is_trained(tmp_path, monkeypatch):
   ran = []
-  monkeypatch.setattr(reproduce.study, "Study", lambda *_: None)
+  monkeypatch.setattr(
+    reproduce.study, "Study", lambda config, *_: types.SimpleNamespace(config=config)
+  )
   monkeypatch.setattr(reproduce.study, "run_stages", lambda _, chosen, tell: ran.extend(chosen))
   monkeypatch.setattr(reproduce, "write_results", lambda _: {})
   reproduce.reproduce(config(), tmp_path, {}, [], networks=["standard", "altered"])

@@ -8,6 +8,7 @@ from miniature import drawn_split
 
 from jprotop.data.batches import EpochPlan, Epochs
 from jprotop.runs import config as base
+from jprotop.runs.config_later import completed
 from jprotop.training import copies, fronts, phases, work
 
 
@@ -97,4 +98,4 @@ def test_the_adversarial_network_sees_as_many_copies_as_the_others_unless_told(m
   assert copies.augmented(make_config("standard"), split).plan.copies == 2
   # A run that was trained before there was the key.
   del config["train"]["adversarial"]["copies"]
-  assert base.completed(config)["train"]["adversarial"]["copies"] == 2
+  assert completed(config)["train"]["adversarial"]["copies"] == 2

@@ -108,7 +108,9 @@ class _Slots:
     self.state = self.go_on(self.shared, {**self.batch, "state": self.state})
     return np.flatnonzero(parallel.unshard(self.state.done) & (self.held >= 0))
 
-  def best(self, images: bool) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+  def best(
+    self, images: bool
+  ) -> tuple[Int[np.ndarray, " R"], Float32[np.ndarray, " R"], Float32[np.ndarray, "R h w 3"]]:
     """Level, margin and image, perhaps without its pixels, of every slot."""
     level, margin = parallel.unshard((self.state.level, self.state.margin))
     none = np.zeros((len(level), 0, 0, 3), np.float32)
