@@ -39,7 +39,7 @@ PROGRAM
 run "jprotop head-on-stomach" --help
 run "--config.measure.attack.eps" head-on-stomach --help
 run "Trained: x" train --config=tiny --workdir=x
-run "prototype now found in S_noisy" head-on-stomach --workdir=x --eps=4/255
+run "prototype now in S_noisy" head-on-stomach --workdir=x --eps=4/255
 run "Report:" reproduce --config=configs/tiny.py --workdir=study --standard=x --only=head_on_stomach
 for file in x/attack.npz study/results.json study/report.html; do
   [ -s "$file" ] || fail "$file is not there"
