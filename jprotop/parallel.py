@@ -271,8 +271,14 @@ def psum(tree: Any) -> Any:
   return jax.lax.psum(tree, AXIS)
 
 
-def key_array(seed: int, indices: Integer[np.ndarray, " N"]) -> UInt32[np.ndarray, "N 2"]:
-  """One raw random key for each index: batches and devices do not matter."""
-  base = jax.random.key(seed)
+def key_array(
+  seed: int, indices: Integer[np.ndarray, " N"], way: int | Integer[np.ndarray, " N"] = 0
+) -> UInt32[np.ndarray, "N 2"]:
+  """One raw random key for each index: batches and devices do not matter.
+
+  Args:
+    way: other ways, such as ranks or restarts, have other keys; no split has 2**20 images.
+  """
+  base, indices = jax.random.key(seed), way * 2**20 + indices
   keys = jax.vmap(lambda i: jax.random.fold_in(base, i))(jnp.asarray(indices, jnp.uint32))
   return np.asarray(jax.random.key_data(keys))

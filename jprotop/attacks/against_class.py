@@ -158,16 +158,14 @@ def _tries(
   seed: int,
 ) -> Tries:
   """The first try on each image, then the second, and so on."""
-  count, num_tries = targets.shape
 
-  def arrays(chosen: Int[np.ndarray, " n"]) -> dict[str, np.ndarray]:
-    one, way = chosen % count, chosen // count
+  def arrays(one: Int[np.ndarray, " n"], way: Int[np.ndarray, " n"]) -> dict[str, np.ndarray]:
     return {
       "image": split.pixels[indices[one]],
       "label": split.label[indices[one]].astype(np.int32),
       "target": targets[one, way].astype(np.int32),
-      # Other noise for each try; no split has 2**20 images.
-      "key": parallel.key_array(seed, (way * len(ATTACKS) + stage) * 2**20 + indices[one]),
+      "key": parallel.key_array(seed, indices[one], way * len(ATTACKS) + stage),
     }
 
-  return Tries(np.tile(np.arange(count), num_tries), arrays)
+  num_images, num_tries = targets.shape
+  return Tries.in_turn(num_images, num_tries, arrays)

@@ -244,8 +244,7 @@ def batch_of(
     image=subjects.images.image[rows],
     pixels=regions.cells_to_pixels(target, size, size),
     prototype=subjects.prototypes[rows, rank],
-    # Other noise for each rank, whatever top_k is; no split has 2**20 images.
-    key=parallel.key_array(seed, rank * 2**20 + subjects.index[rows]),
+    key=parallel.key_array(seed, subjects.index[rows], rank),  # whatever top_k is
     source=source,
     target=target,
   )

@@ -39,6 +39,21 @@ class Tries:
   subject: Int[np.ndarray, " M"]
   arrays: Callable[[Int[np.ndarray, " n"]], dict[str, Shaped[np.ndarray, "n ..."]]]
 
+  @classmethod
+  def in_turn(
+    cls,
+    num_subjects: int,
+    num_ways: int,
+    arrays: Callable[
+      [Int[np.ndarray, " n"], Int[np.ndarray, " n"]], dict[str, Shaped[np.ndarray, "n ..."]]
+    ],
+  ) -> "Tries":
+    """Every subject in the first way, then in the next: `arrays` of subjects and their ways."""
+    return cls(
+      np.tile(np.arange(num_subjects), num_ways),
+      lambda places: arrays(places % num_subjects, places // num_subjects),
+    )
+
 
 @dataclasses.dataclass(frozen=True)
 class Found:

@@ -76,10 +76,8 @@ def tries_of(aims: Aims, mask: str, restarts: int, *, seed: int, by_margin: bool
     by_margin: with the margin alone.
   """
   pixels, by = aims.pixels(mask), np.array([True] if by_margin else [False, True])
-  count, ways = len(aims), restarts * len(by)
 
-  def arrays(chosen: Int[np.ndarray, " n"]) -> dict[str, np.ndarray]:
-    one, way = chosen % count, chosen // count
+  def arrays(one: Int[np.ndarray, " n"], way: Int[np.ndarray, " n"]) -> dict[str, np.ndarray]:
     return {
       "image": aims.image[one],
       "pixels": pixels[one],
@@ -88,11 +86,10 @@ def tries_of(aims: Aims, mask: str, restarts: int, *, seed: int, by_margin: bool
       "source": aims.source[one],
       "target": aims.target[one],
       "by_margin": by[way % len(by)],
-      # Other noise for each way; no split has 2**20 images.
-      "key": parallel.key_array(seed, way * 2**20 + aims.index[one]),
+      "key": parallel.key_array(seed, aims.index[one], way),
     }
 
-  return Tries(np.arange(count * ways) % max(count, 1), arrays)
+  return Tries.in_turn(len(aims), restarts * len(by), arrays)
 
 
 @dataclasses.dataclass(frozen=True)

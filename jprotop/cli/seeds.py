@@ -7,7 +7,6 @@ import dataclasses
 import pathlib
 
 from jprotop.cli.study import Stage
-from jprotop.data.alterations import rule_of
 from jprotop.errors import InputError
 from jprotop.runs import run as runs
 from jprotop.runs.config import NETWORKS
@@ -83,8 +82,7 @@ def _with_seeds(config: dict, seed: int, draw: int) -> dict:
 
 
 def _check(config: dict, workdir: pathlib.Path, draws: int) -> None:
-  train = config["train"]
-  rule = rule_of(train["alteration"], train["protocol"], twins=train["data"]["twins"])
+  rule = runs.rule_in(config)
   if draws > 1 and rule != "half":
     raise InputError(
       f"--draws={draws} draws the altered classes, but train.alteration.classes is {rule!r}, which "

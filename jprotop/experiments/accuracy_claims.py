@@ -6,12 +6,10 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool
 
+from jprotop.experiments.accuracy_numbers import SMALL
 from jprotop.experiments.robustness_numbers import more_robust
 from jprotop.prototypes import accuracy
 from jprotop.report.verdicts import PerImage, Rule, closes, of_metric, of_paired, supposing
-
-# A difference of accuracies that is too small to matter.
-_SMALL = 0.02
 
 
 def _tested(results: Mapping[str, Any], network: str) -> dict | None:
@@ -52,21 +50,21 @@ def _of_artefacts(results: Mapping[str, Any]) -> list[dict]:
       "Accuracy falls on the original test set",
       "App. E",
       ("accuracy of the altered network, altered minus original", altered.numbers),
-      Rule(_SMALL),
+      Rule(SMALL),
     ),
     *of_paired(
       "It falls by more than that of the network that never saw artefacts (control)",
       "App. E",
       altered,
       standard,
-      Rule(_SMALL),
+      Rule(SMALL),
       ours=True,
     ),
     *closes(
       "Altering training images at random closes most of the gap in accuracy",
       remedied,
       altered,
-      margin=_SMALL,
+      margin=SMALL,
     ),
   ]
 
@@ -79,6 +77,6 @@ def _of_adversarial_training(results: Mapping[str, Any]) -> list[dict]:
       "App. F.1",
       _hits(results, "standard", "clean", "standard training"),
       _hits(results, "adversarial", "clean", "adversarial training"),
-      Rule(_SMALL),
+      Rule(SMALL),
     ),
   )

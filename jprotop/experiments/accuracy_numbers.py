@@ -8,6 +8,9 @@ from jaxtyping import Shaped
 
 from jprotop.prototypes import accuracy
 
+# A difference of accuracies that is too small to matter.
+SMALL = 0.02
+
 
 def per_image(record: Mapping[str, Any]) -> dict[str, Shaped[np.ndarray, " N"]]:
   """Whether each test image is right, by the share's path in the record, and the difference."""

@@ -47,8 +47,21 @@ ATTACK_FLAGS = (
 )
 
 
+def count_flag(section: str, name: str, text: str, least: int | None = 1) -> Flag:
+  """A flag of a whole number that a config section has by the same name."""
+  return Flag(name=name, kind=int, help=text, setting=f"{section}.{name}", least=least)
+
+
 def budget_flags(section: str) -> tuple[Flag, ...]:
   """--eps, --step_size and --num_steps of an attack whose numbers are in a config section."""
+  return (
+    *noise_flags(section),
+    count_flag(section, "num_steps", "Gradient steps of the attack.", least=None),
+  )
+
+
+def noise_flags(section: str) -> tuple[Flag, ...]:
+  """--eps and --step_size alone, where the steps are counted elsewhere."""
   return (
     Flag(
       name="eps",
@@ -61,12 +74,6 @@ def budget_flags(section: str) -> tuple[Flag, ...]:
       kind=float,
       help="Step in units of [0, 1]; paper: 2/255.",
       setting=f"{section}.step_size",
-    ),
-    Flag(
-      name="num_steps",
-      kind=int,
-      help="Gradient steps of the attack.",
-      setting=f"{section}.num_steps",
     ),
   )
 

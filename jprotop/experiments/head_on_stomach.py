@@ -41,6 +41,7 @@ from jprotop.experiments.attacking import (
   budget_flags,
   budget_of,
   check_pushed,
+  count_flag,
   rows_of,
   sample_of,
 )
@@ -199,13 +200,7 @@ register(
     settings=("attack", "protocol", "seed"),
     flags=(
       IMAGES,
-      Flag(
-        name="num_images",
-        kind=int,
-        help="How many images, where it draws them.",
-        setting="measure.attack.num_images",
-        least=1,
-      ),
+      count_flag("measure.attack", "num_images", "How many images, where it draws them."),
       Flag(
         name="prototype",
         kind=int,

@@ -17,8 +17,8 @@ from typing import Any
 import numpy as np
 
 from jprotop import statistics
-from jprotop.data.alterations import rule_of
 from jprotop.experiments.experiment import EXPERIMENTS
+from jprotop.runs import run as runs
 
 Study = tuple[str, Mapping[str, Any]]
 
@@ -67,9 +67,9 @@ def seed_of(results: Mapping[str, Any]) -> int:
 
 def draw_of(results: Mapping[str, Any]) -> int | str:
   """Which classes a study alters: the seed that they are drawn from, or how they are given."""
-  train = results["config"]["train"]
-  rule = rule_of(train["alteration"], train["protocol"], twins=train["data"]["twins"])
-  return train["alteration"]["seed"] if rule == "half" else rule
+  config = results["config"]
+  rule = runs.rule_in(config)
+  return config["train"]["alteration"]["seed"] if rule == "half" else rule
 
 
 def factors(found: Sequence[Study]) -> list[Factor]:

@@ -20,7 +20,8 @@ from jprotop.attacks import against_class, class_pgd
 from jprotop.attacks.budget import Budget
 from jprotop.data.dataset import Split
 from jprotop.experiments import robustness_numbers
-from jprotop.experiments.attacking import SEED, rows_of
+from jprotop.experiments.accuracy_numbers import SMALL
+from jprotop.experiments.attacking import SEED, count_flag, rows_of
 from jprotop.experiments.experiment import Beside, Experiment, Flag, Passage, register
 from jprotop.prototypes import selectors
 from jprotop.prototypes.see import see
@@ -28,9 +29,6 @@ from jprotop.report import tables
 from jprotop.report.paper_tables import NETWORK_NAMES
 from jprotop.report.verdicts import Rule, of_metric, of_pairs
 from jprotop.runs.run import Run
-
-# A difference of accuracies that is too small to matter.
-_SMALL = 0.02
 
 
 def measure(run: Run, out: pathlib.Path, *, beside: Beside | None = None) -> dict:
@@ -118,7 +116,7 @@ def claims(results: Mapping[str, Any]) -> list[dict]:
     "It raises accuracy under attack",
     "App. F.1",
     ("right under the worst of the attacks, adversarial minus standard training", worst),
-    Rule(_SMALL),
+    Rule(SMALL),
     note=f"; under PGD alone: {of_pairs(pgd)}" if pgd else "",
     ours=True,
   )
@@ -138,10 +136,6 @@ def _rows(found: Mapping[str, Any]) -> list[dict]:
   ]
 
 
-def _number(name: str, text: str) -> Flag:
-  return Flag(name=name, kind=int, help=text, setting=f"measure.robustness.{name}", least=1)
-
-
 register(
   Experiment(
     name="robustness",
@@ -152,7 +146,7 @@ register(
     settings=("robustness", "class_pgd", "seed"),
     parts={"table3": ("standard", "adversarial")},
     flags=(
-      _number("num_images", "How many test images."),
+      count_flag("measure.robustness", "num_images", "How many test images."),
       Flag(
         name="eps",
         kind=float,
@@ -160,10 +154,12 @@ register(
         "training unless it is given.",
         setting="measure.robustness.eps",
       ),
-      _number("num_steps", "Steps of Auto-PGD, for each loss and target."),
-      _number("restarts", "Random starts with the cross entropy."),
-      _number("targets", "Likeliest other classes that are targets in turn."),
-      _number("queries", "Of Square Attack, for each image."),
+      count_flag("measure.robustness", "num_steps", "Steps of Auto-PGD, for each loss and target."),
+      count_flag("measure.robustness", "restarts", "Random starts with the cross entropy."),
+      count_flag(
+        "measure.robustness", "targets", "Likeliest other classes that are targets in turn."
+      ),
+      count_flag("measure.robustness", "queries", "Of Square Attack, for each image."),
       SEED,
     ),
     tell=tell,

@@ -41,6 +41,7 @@ from jprotop.experiments.attacking import (
   budget_flags,
   budget_of,
   check_pushed,
+  count_flag,
   rows_of,
   sample_of,
 )
@@ -247,19 +248,8 @@ register(
         setting="measure.attack.strength",
         choices=tuple(STRENGTHS),
       ),
-      Flag(
-        name="num_images",
-        kind=int,
-        help="How many images.",
-        setting="measure.strong_attack.num_images",
-        least=1,
-      ),
-      Flag(
-        name="top_k",
-        kind=int,
-        help="How many prototypes of each.",
-        setting="measure.strong_attack.top_k",
-      ),
+      count_flag("measure.strong_attack", "num_images", "How many images."),
+      count_flag("measure.strong_attack", "top_k", "How many prototypes of each.", least=None),
       Flag(
         name="curve",
         help="Smaller eps to try first, in 1/255, as in 0.5,1,2,4.",
@@ -270,11 +260,10 @@ register(
         help="Other places than off S: head to stomach, random rectangle.",
         setting="measure.strong_attack.targets",
       ),
-      Flag(
-        name="queries",
-        kind=int,
-        help="Looks of Square attack, which needs no gradients; 0: none.",
-        setting="measure.strong_attack.queries",
+      count_flag(
+        "measure.strong_attack",
+        "queries",
+        "Looks of Square attack, which needs no gradients; 0: none.",
         least=0,
       ),
       *budget_flags("measure.attack"),

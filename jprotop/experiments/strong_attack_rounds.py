@@ -64,7 +64,7 @@ def papers(setting: Setting, aims: Aims, budget: Budget, mask: str, rank: int = 
     image=aims.image,
     pixels=aims.pixels(mask),
     prototype=aims.prototype,
-    key=parallel.key_array(setting.seed, rank * 2**20 + aims.index),
+    key=parallel.key_array(setting.seed, aims.index, rank),
     source=aims.source,
     target=aims.target,
   )

@@ -30,6 +30,7 @@ from jprotop.experiments.attacking import (
   SEED,
   budget_flags,
   budget_of,
+  count_flag,
   rows_of,
   sample_of,
 )
@@ -217,19 +218,8 @@ register(
     passes=_passes,
     parts={"table3": ("standard", "adversarial")},
     flags=(
-      Flag(
-        name="num_images",
-        kind=int,
-        help="How many images.",
-        setting="measure.success_rate.num_images",
-        least=1,
-      ),
-      Flag(
-        name="top_k",
-        kind=int,
-        help="How many prototypes of each.",
-        setting="measure.success_rate.top_k",
-      ),
+      count_flag("measure.success_rate", "num_images", "How many images."),
+      count_flag("measure.success_rate", "top_k", "How many prototypes of each.", least=None),
       Flag(name="protocol", help="Default: each of them.", choices=tuple(RULES)),
       Flag(
         name="ablation",

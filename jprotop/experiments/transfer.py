@@ -24,7 +24,14 @@ from jprotop.attacks.perturb import Views
 from jprotop.data import batches
 from jprotop.errors import InputError
 from jprotop.experiments import transfer_numbers
-from jprotop.experiments.attacking import ATTACK_FLAGS, SEED, budget_flags, budget_of, rows_of
+from jprotop.experiments.attacking import (
+  ATTACK_FLAGS,
+  SEED,
+  budget_of,
+  count_flag,
+  noise_flags,
+  rows_of,
+)
 from jprotop.experiments.experiment import Beside, Experiment, Flag, check_distinct, register
 from jprotop.experiments.transfer_text import PASSAGES, tell
 from jprotop.files import ensure_folder, user_path
@@ -207,21 +214,9 @@ register(
     settings=("attack", "transfer", "seed"),
     flags=(
       Flag(name="others", kind=list, help="Other runs on the same test images."),
-      Flag(
-        name="num_images",
-        kind=int,
-        help="How many images.",
-        setting="measure.transfer.num_images",
-        least=1,
-      ),
-      Flag(
-        name="num_steps",
-        kind=int,
-        help="Gradient steps of the attack.",
-        setting="measure.transfer.num_steps",
-        least=0,
-      ),
-      *(flag for flag in budget_flags("measure.attack") if flag.name != "num_steps"),
+      count_flag("measure.transfer", "num_images", "How many images."),
+      count_flag("measure.transfer", "num_steps", "Gradient steps of the attack.", least=0),
+      *noise_flags("measure.attack"),
       *ATTACK_FLAGS,
       SEED,
     ),

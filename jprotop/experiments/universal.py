@@ -23,8 +23,8 @@ from jprotop.attacks.objectives import objective_of
 from jprotop.attacks.perturb import OnMaps
 from jprotop.data import batches
 from jprotop.data.dataset import Split
-from jprotop.experiments.attacking import SEED, budget_flags, budget_of, rows_of
-from jprotop.experiments.experiment import Beside, Experiment, Flag, Passage, Pictures, register
+from jprotop.experiments.attacking import SEED, budget_of, count_flag, noise_flags, rows_of
+from jprotop.experiments.experiment import Beside, Experiment, Passage, Pictures, register
 from jprotop.experiments.universal_numbers import ALL, Seen, Universal, summarise
 from jprotop.files import atomic_path, ensure_folder
 from jprotop.prototypes import selectors
@@ -150,10 +150,6 @@ def _rows(found: Mapping[str, Any]) -> list[dict]:
   ]
 
 
-def _number(name: str, text: str) -> Flag:
-  return Flag(name=name, kind=int, help=text, setting=f"measure.universal.{name}", least=1)
-
-
 register(
   Experiment(
     name="universal",
@@ -163,11 +159,15 @@ register(
     networks=("standard",),
     settings=("attack", "universal", "seed"),
     flags=(
-      _number("num_images", "Test images for each pattern."),
-      _number("num_training_images", "Training images that each pattern is fitted on."),
-      _number("num_classes", "Classes that get a pattern of their own."),
-      _number("num_steps", "Steps of each fit."),
-      *(flag for flag in budget_flags("measure.attack") if flag.name != "num_steps"),
+      count_flag("measure.universal", "num_images", "Test images for each pattern."),
+      count_flag(
+        "measure.universal",
+        "num_training_images",
+        "Training images that each pattern is fitted on.",
+      ),
+      count_flag("measure.universal", "num_classes", "Classes that get a pattern of their own."),
+      count_flag("measure.universal", "num_steps", "Steps of each fit."),
+      *noise_flags("measure.attack"),
       SEED,
     ),
     tell=tell,

@@ -32,6 +32,7 @@ from jprotop.experiments.attacking import (
   budget_flags,
   budget_of,
   check_pushed,
+  count_flag,
   rows_of,
   sample_of,
   sample_text,
@@ -39,7 +40,6 @@ from jprotop.experiments.attacking import (
 from jprotop.experiments.experiment import (
   Beside,
   Experiment,
-  Flag,
   Passage,
   Pictures,
   register,
@@ -248,13 +248,7 @@ register(
     ),
     settings=("attack", "seed"),
     flags=(
-      Flag(
-        name="num_images",
-        kind=int,
-        help="How many images.",
-        setting="measure.attack.num_images",
-        least=1,
-      ),
+      count_flag("measure.attack", "num_images", "How many images."),
       *budget_flags("measure.attack"),
       *ATTACK_FLAGS,
       SEED,

@@ -14,7 +14,7 @@ import numpy as np
 from flax.traverse_util import flatten_dict
 
 from jprotop import regions
-from jprotop.data.alterations import Scheme, scheme_of
+from jprotop.data.alterations import Scheme, rule_of, scheme_of
 from jprotop.data.batches import to_float
 from jprotop.data.dataset import Dataset, load_dataset
 from jprotop.errors import InputError
@@ -225,6 +225,12 @@ def scheme_in(config: dict, part: str, num_classes: int) -> Scheme:
   train = config["train"]
   twins = train["data"]["twins"]
   return scheme_of(config[part]["alteration"], train["protocol"], num_classes, twins=twins)
+
+
+def rule_in(config: Mapping[str, Any]) -> str:
+  """How the training of a config chooses the altered classes: see `rule_of`."""
+  train = config["train"]
+  return rule_of(train["alteration"], train["protocol"], twins=train["data"]["twins"])
 
 
 def open_dataset(config: dict) -> Dataset:

@@ -71,12 +71,18 @@ def perturbed_images(model: ProtoPNet, perturbation: Perturbation) -> Callable |
     return None
 
   def perturb(state, batch):
-    network = Network(model, {"params": state.params, "batch_stats": state.batch_stats})
-    keys = jax.random.wrap_key_data(batch["key"])
-    numbers = perturbation.budget.numbers()
-    return images(network, batch["image"], batch["label"], keys, numbers)
+    return images(*_arguments(model, state.params, state.batch_stats, batch, perturbation))
 
   return perturb
+
+
+def _arguments(
+  model: ProtoPNet, params: dict, batch_stats: dict, batch: dict, perturbation: Perturbation
+) -> tuple:
+  """What the functions of a method take, of a training step's batch."""
+  network = Network(model, {"params": params, "batch_stats": batch_stats})
+  keys = jax.random.wrap_key_data(batch["key"])
+  return network, batch["image"], batch["label"], keys, perturbation.budget.numbers()
 
 
 def penalised(loss: Callable, model: ProtoPNet, perturbation: Perturbation) -> Callable:
@@ -90,10 +96,7 @@ def penalised(loss: Callable, model: ProtoPNet, perturbation: Perturbation) -> C
 
   def with_penalty(params, batch_stats, batch, train):
     values, updates = loss(params, batch_stats, batch, train)
-    network = Network(model, {"params": params, "batch_stats": batch_stats})
-    keys = jax.random.wrap_key_data(batch["key"])
-    numbers = perturbation.budget.numbers()
-    added = penalty(network, batch["image"], batch["label"], keys, numbers)
+    added = penalty(*_arguments(model, params, batch_stats, batch, perturbation))
     total = values["loss"] + perturbation.weight * added
     return {**values, "penalty": added, "loss": total}, updates
 
